@@ -1,0 +1,27 @@
+"""A folder is a registry: ``compress/gptq.py`` is found as ``use = "gptq"``. Files starting with ``_`` are machinery."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from netweight.errors import UnknownName, nearest
+
+
+def names(package: str) -> tuple[str, ...]:
+    """Names of the plug-ins in a package such as ``"netweight.compress"``, sorted."""
+    found = importlib.import_module(package)
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(found.__path__) if not m.name.startswith("_")))
+
+
+def find(package: str, name: str) -> ModuleType:
+    """The plug-in ``name`` of ``package``.
+
+    Raises:
+      UnknownName: no file of that name; the nearest name is offered.
+    """
+    if name not in names(package):
+        room = package.rsplit(".", 1)[-1]
+        raise UnknownName(f"{name!r} is not in {room}{nearest(name, names(package))}")
+    return importlib.import_module(f"{package}.{name}")
