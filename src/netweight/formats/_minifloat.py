@@ -166,7 +166,7 @@ def _power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
     """2^exponent; exponents of float32 must be normal."""
     if dtype == torch.float32:
         return ((exponent + 127) << 23).view(torch.float32)
-    return torch.ldexp(torch.ones((), dtype=dtype, device=exponent.device), exponent)
+    return torch.ldexp(torch.ones_like(exponent, dtype=dtype), exponent)
 
 
 def _step(magnitude: Tensor, row: Minifloat) -> Tensor:
