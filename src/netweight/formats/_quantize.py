@@ -1,0 +1,116 @@
+"""fit, encode, quantize, fake_quantize: the same few functions for every format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from netweight.errors import FormatError, RangeError
+from netweight.formats._format import WHOLE_TENSOR, Format, get
+from netweight.formats._qtensor import Params, QTensor, expand
+
+
+def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0) -> Params:
+    """Scales (and zeros) that cover each block's range, rounded to their stored type.
+
+    Args:
+      weight_OI: a matrix, any float type; columns are the reduction.
+      ratio: the range is shrunk (or widened) by this factor: a number or one per block, (R, G).
+    Raises:
+      FormatError: shape and format do not fit together; NaN or Inf in the weight.
+      RangeError: a scale does not fit its stored type.
+    """
+    weight_OI = checked(weight_OI, format)
+    params = format.arithmetic.fit(blocks(weight_OI, format), format, ratio)
+    if not bool(torch.isfinite(params.scale_RG).all()):
+        worst = weight_OI.abs().max().item()
+        raise RangeError(f"{format.name}: a scale for weights up to {worst:g} does not fit {format.scale}")
+    return params
+
+
+def encode(
+    weight_OI: Tensor,
+    params: Params,
+    format: Format,
+    *,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    generator: torch.Generator | None = None,
+) -> QTensor:
+    """Codes of the matrix under given scales; values beyond the range take the end code.
+
+    Raises:
+      FormatError: NaN or Inf in the weight, or a shape that does not fit.
+    """
+    weight_OI = checked(weight_OI, format)
+    shape = (weight_OI.shape[0], weight_OI.shape[1])
+    scale, zero = expand(params, format, shape)
+    codes = format.arithmetic.to_codes(weight_OI, scale, zero, params.tensor_scale, format, rounding, generator)
+    return QTensor(codes, params, format)
+
+
+def quantize(
+    weight_OI: Tensor,
+    format: Format,
+    *,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    generator: torch.Generator | None = None,
+) -> QTensor:
+    """``fit``, then ``encode``: plain round-to-nearest."""
+    return encode(weight_OI, fit(weight_OI, format), format, rounding=rounding, generator=generator)
+
+
+def fake_quantize(
+    x: Tensor,
+    format: Format | str,
+    *,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Quantized and decoded again; the gradient passes straight through.
+
+    Args:
+      x: (..., I); leading dimensions are rows.
+    Source: Bengio et al., arXiv 1308.3432 (straight-through estimator).
+    """
+    row = get(format) if isinstance(format, str) else format
+    return _StraightThrough.apply(x, row, rounding, generator)  # pyright: ignore[reportReturnType]
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, format, rounding, generator):  # pyright: ignore[reportIncompatibleMethodOverride]
+        matrix = x.reshape(-1, x.shape[-1])
+        return quantize(matrix, format, rounding=rounding, generator=generator).decode(x.dtype).reshape(x.shape)
+
+    @staticmethod
+    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradient, None, None, None
+
+
+def checked(weight_OI: Tensor, format: Format) -> Tensor:
+    """The matrix in float32 (float64 stays), after shape and finiteness checks."""
+    if weight_OI.dim() != 2:
+        raise FormatError(f"{format.name}: needs a matrix (outputs, inputs), got shape {tuple(weight_OI.shape)}")
+    format.grid((weight_OI.shape[0], weight_OI.shape[1]))
+    weight_OI = weight_OI if weight_OI.dtype == torch.float64 else weight_OI.float()
+    if not bool(torch.isfinite(weight_OI).all()):
+        bad = int((~torch.isfinite(weight_OI)).sum())
+        raise FormatError(f"{format.name}: {bad} of {weight_OI.numel()} weights are NaN or Inf")
+    return weight_OI
+
+
+def blocks(weight_OI: Tensor, format: Format) -> Tensor:
+    """(R, G, elements of one block); blocks that stick out are filled with NaN, which fits ignore."""
+    outputs, inputs = weight_OI.shape
+    if format.group == WHOLE_TENSOR:
+        return weight_OI.reshape(1, 1, -1)
+    rows, groups = format.grid((outputs, inputs))
+    width = format.group or inputs
+    short = (rows * format.rows - outputs, groups * width - inputs)
+    if any(short):
+        weight_OI = pad(weight_OI, (0, short[1], 0, short[0]), value=torch.nan)
+    tiles = weight_OI.reshape(rows, format.rows, groups, width)
+    return tiles.transpose(1, 2).reshape(rows, groups, format.rows * width)

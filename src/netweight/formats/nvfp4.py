@@ -1,0 +1,58 @@
+"""NVFP4: E2M1 elements, an E4M3 scale per 16 (or per 16 x 16), a float32 scale per tensor.
+
+In this order, all in float32, so that results agree to the last bit with the vendor's training library:
+S = min(2688 / absmax of the tensor, FLT_MAX), 1 for a zero tensor; scale = E4M3(min(absmax of the block * (S * (1/6)), 448));
+multiplier = min(1 / (scale * (1/S)), FLT_MAX); code = E2M1(clip(x * multiplier, ±6)); value = code * scale / S.
+A block whose scale underflows to 0 is 0. Source: arXiv 2509.25149, appendix; NVIDIA Transformer Engine's reference quantizer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from netweight.formats import _minifloat
+from netweight.formats._format import Format
+from netweight.formats._qtensor import Params
+
+NAMES = ("nvfp4", "nvfp4-2d")
+GRID_MAX, SCALE_MAX = 6.0, 448.0
+LARGEST = torch.finfo(torch.float32).max
+
+
+def parse(name: str) -> Format | None:
+    if name not in NAMES:
+        return None
+    rows = 16 if name == "nvfp4-2d" else 1
+    return Format(name, "nvfp4", "e2m1", 4, 16, "e4m3", rows=rows, tensor_scale=True, source="arXiv 2509.25149")
+
+
+def fit(blocks_RGK: Tensor, format: Format, ratio: Tensor | float) -> Params:
+    """Tensor scale from the whole matrix, block scales under it. ``ratio`` moves block scales only."""
+    absmax = blocks_RGK.nan_to_num(nan=0.0).abs().amax(-1).float()
+    whole = absmax.amax()
+    encode_scale = torch.where(whole > 0, (SCALE_MAX * GRID_MAX / whole).clamp(max=LARGEST), torch.ones_like(whole))
+    sixth = torch.tensor(1 / GRID_MAX, dtype=torch.float32, device=absmax.device)
+    wanted = (absmax * ratio * (encode_scale * sixth)).clamp(max=SCALE_MAX)
+    return Params(_minifloat.uncast(_minifloat.cast(wanted, "e4m3"), "e4m3"), None, encode_scale)
+
+
+def to_codes(
+    weight: Tensor,
+    scale: Tensor,
+    zero: Tensor | None,
+    tensor_scale: Tensor,
+    format: Format,
+    rounding: str = "nearest",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """uint8 codes, saturating at ±6; where the block scale is 0 the code is 0."""
+    step = scale.float() * (1 / tensor_scale.float())
+    multiplier = torch.where(scale > 0, (1 / step).clamp(max=LARGEST), torch.zeros_like(step))
+    scaled = (weight * multiplier).clamp(-GRID_MAX, GRID_MAX)
+    return _minifloat.cast(scaled, "e2m1", rounding=rounding, generator=generator)  # pyright: ignore[reportArgumentType]
+
+
+def from_codes(codes: Tensor, scale: Tensor, zero: Tensor | None, tensor_scale: Tensor, format: Format) -> Tensor:
+    """code * scale / S."""
+    return _minifloat.uncast(codes, "e2m1", dtype=scale.dtype) * scale / tensor_scale
