@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles.reading import with_codes
 
 from netweight import formats
 
@@ -85,14 +85,13 @@ def _matrix(array: np.ndarray, permutation: tuple[int, ...] | None) -> np.ndarra
 
 
 def _params(format_name, weight, scale, zero):
-    """Params with the vectors' scale and zero in the dtypes and shapes ``fit`` uses."""
+    """Params with the vectors' scale and zero in the shapes ``fit`` uses."""
     fitted = formats.fit(torch.from_numpy(weight.astype(np.float32)), formats.get(format_name))
-    scale = torch.from_numpy(np.asarray(scale, np.float32)).reshape(fitted.scale.shape).to(fitted.scale.dtype)
-    new = {"scale": scale}
-    if fitted.zero is not None:
-        whole = torch.from_numpy(np.broadcast_to(zero, scale.shape).copy())
-        new["zero"] = whole.to(fitted.zero.dtype)
-    return dataclasses.replace(fitted, **new)
+    scale = torch.from_numpy(np.asarray(scale, np.float32)).reshape(fitted.scale_RG.shape)
+    if fitted.zero_RG is None:
+        return formats.Params(scale)
+    whole = torch.from_numpy(np.broadcast_to(zero, scale.shape).copy())
+    return formats.Params(scale, whole.to(fitted.zero_RG.dtype))
 
 
 def test_every_vector_is_checked_or_has_a_reason_not_to_be():
@@ -133,7 +132,10 @@ def test_quantize_linear_gives_the_codes_of_onnx(vectors, test):
         zero = zero.reshape(-1, scale.shape[1] if scale.ndim == 2 else 1)
     params = _params(name, x, scale, zero)
     q = formats.encode(torch.from_numpy(x), params, formats.get(name))
-    np.testing.assert_array_equal(q.codes.numpy(), _matrix(_codes(vectors[f"{test}/out"], offset), permutation))
+    want = _matrix(_codes(vectors[f"{test}/out"], offset), permutation)
+    if name.startswith("e"):  # ONNX adds a zero point of +0, which makes -0 into +0
+        q = with_codes(q, torch.where(q.decode() == 0, 0, q.codes))
+    np.testing.assert_array_equal(q.codes.numpy(), want)
 
 
 @pytest.mark.parametrize("test", DEQUANTIZE)
@@ -149,5 +151,5 @@ def test_dequantize_linear_gives_the_values_of_onnx(vectors, test):
     spread = np.linspace(-1, 1, codes.size).reshape(codes.shape)  # any weight: only the shapes of its scales matter
     params = _params(name, spread, scale, zero)
     q = formats.encode(torch.from_numpy(spread.astype(np.float32)), params, formats.get(name))
-    got = dataclasses.replace(q, codes=torch.from_numpy(codes)).decode(torch.float32).numpy()
+    got = with_codes(q, torch.from_numpy(codes)).decode(torch.float32).numpy()
     np.testing.assert_array_equal(got, _matrix(vectors[f"{test}/out"].astype(np.float32), permutation))

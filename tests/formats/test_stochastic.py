@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
+from oracles.reading import with_codes
 
 from netweight import formats
 
@@ -29,7 +29,7 @@ def _neighbours(w, q) -> tuple[torch.Tensor, torch.Tensor]:
     """The grid values of each element's group directly below and above it; both the end value outside the grid."""
     count = 3 if q.format.name.startswith("ternary") else 2**q.format.bits
     grid = torch.stack(
-        [dataclasses.replace(q, codes=torch.full_like(q.codes, c)).decode(torch.float64) for c in range(count)]
+        [with_codes(q, torch.full_like(q.codes, c)).decode(torch.float64) for c in range(count)]
     )
     low = torch.where(grid <= w, grid, -torch.inf).nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
     high = torch.where(grid >= w, grid, torch.inf).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)

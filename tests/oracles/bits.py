@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from oracles import minifloats
 from oracles import number_formats as nf
-from oracles.reading import read
+from oracles.reading import read, with_codes
 
 AUTHORITY = {
     "e2m1": ml_dtypes.float4_e2m1fn,
@@ -124,8 +124,6 @@ def format_differences(name: str, n: int, seed: int) -> dict[str, int]:
 
 def decode_differences(name: str, seed: int) -> int:
     """Values of every code at 64 random scales that differ from the oracle (NaN equals NaN)."""
-    import dataclasses
-
     import torch
 
     from netweight import formats
@@ -137,7 +135,7 @@ def decode_differences(name: str, seed: int) -> int:
     fitted = nf.fit(name, w)
     count = 3 if row.kind == "ternary" else 2**row.bits
     codes = np.add.outer(np.arange(w.shape[0]), np.arange(w.shape[1])).astype(np.int64) % count
-    got = dataclasses.replace(q, codes=torch.from_numpy(codes.astype(np.uint8))).decode(torch.float32).numpy()
+    got = with_codes(q, torch.from_numpy(codes.astype(np.uint8))).decode(torch.float32).numpy()
     with np.errstate(invalid="ignore"):
         want = nf.values(fitted, codes.astype(np.uint8))
     return int((~((got == want) | (np.isnan(got) & np.isnan(want)))).sum())

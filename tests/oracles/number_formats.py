@@ -50,8 +50,8 @@ def parse(name: str) -> Row:
         return Row("mx", minifloats.KINDS[element].bits, element, group=32, ragged=ragged)
     if name in ("nvfp4", "nvfp4-2d"):
         return Row("nvfp4", 4, "e2m1", group=16, rows=16 if name == "nvfp4-2d" else 1, ragged=ragged)
-    if m := re.fullmatch(r"ternary-g(\d+)", name):
-        return Row("ternary", 2, group=int(m[1]), ragged=ragged)
+    if m := re.fullmatch(r"ternary-(g\d+|channel|tensor)", name):
+        return Row("ternary", 2, group=_group(m[1]), ragged=ragged)
     raise ValueError(f"the oracle knows no format {name!r}")
 
 

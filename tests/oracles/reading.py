@@ -38,3 +38,8 @@ def scale_values(scale: Any, format_name: str) -> np.ndarray:
         kind = "e8m0" if format_name.startswith("mx") else "e4m3"
         return minifloats.values(kind)[scale.numpy()]
     return scale.float().double().numpy()
+
+
+def with_codes(q: Any, codes: Any) -> Any:
+    """The same scales under other codes."""
+    return type(q)(codes, q.params, q.format)
