@@ -43,6 +43,7 @@ def solve(
     damping: float = 0.01,
     order: Literal["natural", "hessian"] = "hessian",
     groups: Literal["static", "dynamic"] = "static",
+    ratio_OG: np.ndarray | float = 1.0,
 ) -> Solved:
     """Round column after column; what a column loses, the free ones make up for.
 
@@ -52,6 +53,7 @@ def solve(
       damping: fraction of the mean diagonal added to the diagonal.
       order: columns as stored, or by descending Hessian diagonal (stable).
       groups: scales from the original weight, or from the changed weight when a group is entered (natural order only).
+      ratio_OG: by how much static ranges are shrunk beforehand.
     """
     original = np.asarray(weight_OI, dtype=np.float32)
     w = original.astype(np.float64)
@@ -59,7 +61,7 @@ def solve(
     count = w.shape[1]
     diagonal = _revived(hessian_II).diagonal()
     sequence = np.arange(count) if order == "natural" else np.argsort(-diagonal, kind="stable")
-    fitted = nf.fit(format_name, original)
+    fitted = nf.fit(format_name, original, ratio_OG)
     starts = {g.start: g for g in nf.column_groups(nf.parse(format_name), count)}
     codes = np.zeros(w.shape, dtype=np.uint8)
     values = np.zeros(w.shape)
