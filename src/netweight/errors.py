@@ -1,21 +1,21 @@
 """Every exception netweight raises on purpose.
 
-    NetweightError
-    ├── SettingsError        a recipe, a setting or a name is wrong
-    │   └── UnknownName      no such format, method, metric, verb (the nearest name is offered)
-    ├── FormatError          a tensor does not fit the number format
-    │   └── RangeError       a value or scale lies beyond what the format can hold
-    ├── ModelError           a model cannot be read or is not what it says
-    │   └── NotFiniteError   NaN or Inf in weights or activations
-    ├── DataError            calibration or evaluation data is missing, empty or too short
-    ├── CompressError        a method could not do its work
-    │   └── PartialError     something the recipe names was left undone
-    ├── ArtifactError        an artifact cannot be written, read or trusted
-    │   ├── ExistsError      the output folder already holds something
-    │   ├── CorruptError     bytes differ from the manifest
-    │   └── ParityError      the file does not compute what the simulation computed
-    ├── EvidenceError        a claim cannot be recomputed or does not hold
-    └── ResourceError        too little memory or disk, said before starting where possible
+NetweightError
+├── SettingsError        a recipe, a setting or a name is wrong
+│   └── UnknownName      no such format, method, metric, verb (the nearest name is offered)
+├── FormatError          a tensor does not fit the number format
+│   └── RangeError       a value or scale lies beyond what the format can hold
+├── ModelError           a model cannot be read or is not what it says
+│   └── NotFiniteError   NaN or Inf in weights or activations
+├── DataError            calibration or evaluation data is missing, empty or too short
+├── CompressError        a method could not do its work
+│   └── PartialError     something the recipe names was left undone
+├── ArtifactError        an artifact cannot be written, read or trusted
+│   ├── ExistsError      the output folder already holds something
+│   ├── CorruptError     bytes differ from the manifest
+│   └── ParityError      the file does not compute what the simulation computed
+├── EvidenceError        a claim cannot be recomputed or does not hold
+└── ResourceError        too little memory or disk, said before starting where possible
 """
 
 from __future__ import annotations
