@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
-import time
 
 import netweight
+from contracts.cost import output, processor_s
 
 BUDGET_S = 0.100
 HEAVY = ("torch", "pydantic", "numpy", "transformers", "scipy", "rich", "typer", "jinja2", "matplotlib", "safetensors")
 
 
-def _run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-
-def _median_s(code: str, repetitions: int = 7) -> float:
-    _run(code)  # bytecode is written, files are in the cache
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        _run(code)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def _loaded(code: str) -> set[str]:
-    return set(_run(f"import sys\n{code}\nprint(*sys.modules)").split())
+    return set(output("-c", f"import sys\n{code}\nprint(*sys.modules)").split())
 
 
 def test_importing_netweight_takes_less_than_a_tenth_of_a_second():
-    # The interpreter's own start is subtracted; the median of 7 keeps a busy machine from failing it.
-    assert _median_s("import netweight") - _median_s("pass") < BUDGET_S
+    bare, ours = (processor_s("-c", code, repetitions=7) for code in ("pass", "import netweight"))
+    assert statistics.median(ours) - statistics.median(bare) < BUDGET_S
 
 
 def test_importing_netweight_loads_nothing_heavy():
@@ -63,5 +47,5 @@ def test_a_verb_keeps_its_name_after_the_room_of_that_name_was_imported():
         "import importlib, netweight; netweight.evaluate; importlib.import_module('netweight.evaluate');"
         "print(netweight.evaluate)"
     )
-    assert _run(room_first).startswith("<function evaluate")
-    assert _run(verb_first).startswith("<function evaluate")
+    assert output("-c", room_first).startswith("<function evaluate")
+    assert output("-c", verb_first).startswith("<function evaluate")

@@ -64,7 +64,7 @@ class Weighing:
 
 @dataclass(frozen=True)
 class Weight:
-    """One stored parameter."""
+    """One stored tensor."""
 
     name: str
     parameters: int
@@ -109,11 +109,13 @@ def weighing_of(model: Model, layers: dict[str, Layer], blocks: Sequence[str], f
 
 
 def _weights(model: Model) -> dict[str, Weight]:
-    """Every parameter of the module by name; a shared one under its first name only, as torch lists them."""
-    source = model.source
+    """Every stored tensor by name, a shared one once. Those that are not trained (running means) count bytes only."""
+    trained = {name for name, _ in model.module.named_parameters(remove_duplicate=False)}
+    stored = model.weights
     return {
-        name: Weight(name, parameter.numel(), source.nbytes(name), source.stored_as(name))
-        for name, parameter in model.module.named_parameters()
+        name: Weight(name, prod(stored.shape(name)) * (name in trained), stored.nbytes(name), stored.stored_as(name))
+        for name in stored.names()
+        if name not in model.tied
     }
 
 
@@ -149,7 +151,7 @@ def _parts(layers: dict[str, Layer], inside: set[str], weights: dict[str, Weight
 
 
 def _rest(layers: dict[str, Layer], weights: dict[str, Weight]) -> list[Part]:
-    """Parameters that are no layer's weight, as one part per way of storing them."""
+    """Tensors that are no layer's weight, as one part per way of storing them."""
     taken = {_weight_of(name) for name in layers}
     groups: dict[str, list[Weight]] = defaultdict(list)
     for name, weight in weights.items():
