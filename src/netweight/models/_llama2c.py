@@ -102,10 +102,14 @@ def read_sizes(path: Path) -> Sizes:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size or head[:4] == NEWER_MAGIC:
         raise ModelError(f"{path} is not a llama2.c checkpoint of version 0 (the legacy export)")
-    *numbers, vocabulary, length = HEADER.unpack(head)
-    sizes = Sizes(*numbers, abs(vocabulary), length, vocabulary > 0)
-    if min(*numbers, abs(vocabulary), length) <= 0 or sizes.hidden % sizes.heads or sizes.heads % sizes.kv_heads:
-        raise ModelError(f"{path} is not a llama2.c checkpoint: its header reads {(*numbers, vocabulary, length)}")
+    hidden, intermediate, layers, heads, kv_heads, vocabulary, length = numbers = HEADER.unpack(head)
+    if (
+        min(hidden, intermediate, layers, heads, kv_heads, abs(vocabulary), length) <= 0
+        or hidden % heads
+        or heads % kv_heads
+    ):
+        raise ModelError(f"{path} is not a llama2.c checkpoint: its header reads {numbers}")
+    sizes = Sizes(hidden, intermediate, layers, heads, kv_heads, abs(vocabulary), length, tied=vocabulary > 0)
     need, have = sizes.entries(path)[1], path.stat().st_size
     if have != need:
         raise ModelError(
@@ -154,7 +158,8 @@ def tokenizer_of(path: Path, vocabulary: int) -> PreTrainedTokenizerFast:
 def _pieces(path: Path, vocabulary: int) -> list[tuple[str, float]]:
     if not path.is_file():
         raise ModelError(f"no tokenizer: {path} is missing; put the model's tokenizer.bin there")
-    data, at, pieces = path.read_bytes(), 4, []
+    data, at = path.read_bytes(), 4
+    pieces: list[tuple[str, float]] = []
     while at < len(data) and len(pieces) < vocabulary:
         if at + 8 > len(data):
             break
@@ -163,8 +168,9 @@ def _pieces(path: Path, vocabulary: int) -> list[tuple[str, float]]:
         at += 8 + length
     if len(pieces) < vocabulary or at > len(data):
         raise ModelError(f"{path} is truncated: {len(pieces)} of {vocabulary} pieces; fetch it again")
-    names = {0: "<unk>", BOS: "<s>", EOS: "</s>"}
-    return [(names.get(index, piece), score) for index, (piece, score) in enumerate(pieces)]
+    for index, name in ((0, "<unk>"), (BOS, "<s>"), (EOS, "</s>")):
+        pieces[index] = (name, pieces[index][1])
+    return pieces
 
 
 def _merges(pieces: list[tuple[str, float]], ids: dict[str, int]) -> list[tuple[str, str]]:

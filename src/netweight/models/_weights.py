@@ -16,7 +16,7 @@ from torch import Tensor
 from netweight.errors import ModelError
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+ZIP = b"PK\x03\x04"  # what torch.save writes since 1.6
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -169,7 +169,7 @@ def read_bytes(entry: Entry) -> Tensor:
     try:
         with open(entry.path, "rb", buffering=0) as file:
             file.seek(entry.offset)
-            got, view = 0, memoryview(data.numpy())
+            got, view = 0, data.numpy().data
             while got < entry.nbytes and (more := file.readinto(view[got:])):
                 got += more
     except OSError as error:
@@ -192,7 +192,11 @@ def safetensors(paths: Sequence[Path]) -> FileSource:
 def is_pickle(path: Path) -> bool:
     """By its first bytes; nothing is unpickled."""
     with open(path, "rb") as file:
-        return file.read(4).startswith(PICKLE_STARTS)
+        head = file.read(9)
+    if head.startswith(ZIP):
+        return True
+    protocol = len(head) > 2 and head[0] == 0x80 and head[1] in range(2, 6)
+    return protocol and head[2] != 0 and head[8:] != b"{"  # a length of 640 starts like protocol 2
 
 
 def shards(index: Path) -> tuple[Path, ...]:
