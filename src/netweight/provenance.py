@@ -55,7 +55,7 @@ def cpu_model() -> str:
 
 @cache
 def commit() -> str:
-    """Commit of the source tree netweight runs from, with ``+changes`` when files differ from it; "" outside a checkout."""
+    """Commit of the source tree netweight runs from, ``+changes`` when files differ from it; "" outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""

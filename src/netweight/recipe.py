@@ -32,8 +32,8 @@ class CalibrationSettings(Settings):
 class Step:
     """One plug-in with its settings, and the layers it is for.
 
-    ``only``/``skip`` hold glob patterns on dotted module names (``"*.down_proj"``) or, after ``re:``, regular expressions
-    that must match the whole name.
+    ``only``/``skip`` hold glob patterns on dotted module names (``"*.down_proj"``) or, after ``re:``, regular
+    expressions that must match the whole name.
     """
 
     use: str
@@ -115,7 +115,8 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     """A recipe from a TOML file, a table of the same keys, or a recipe itself.
 
     Raises:
-      SettingsError: unreadable file, unknown method, format or setting (nearest name offered), value outside its limits.
+      SettingsError: unreadable file, unknown method, format or setting (nearest name offered), value outside its
+        limits.
     """
     if isinstance(source, Recipe):
         return source

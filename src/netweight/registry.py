@@ -1,4 +1,4 @@
-"""A folder is a registry: ``compress/gptq.py`` is found as ``use = "gptq"``. Files starting with ``_`` are machinery."""
+"""A folder is a registry: ``compress/gptq.py`` is found as ``use = "gptq"``; files starting with ``_`` are not."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Rules that hold for every file, checked without being told which files there are."""

@@ -1,1 +1,23 @@
-"""(placeholder)"""
+"""The artifact: a folder with the compressed weights and the record of how they came about."""
+
+from netweight.artifact._layout import Layout, compression_format, store
+from netweight.artifact._manifest import LayerRecord, Manifest
+from netweight.artifact._read import Artifact, DecodedSource, open_artifact
+from netweight.artifact._store import PartRecord, Store, readable_errors, write_atomically
+from netweight.artifact._write import assemble
+
+__all__ = [
+    "Artifact",
+    "DecodedSource",
+    "Layout",
+    "LayerRecord",
+    "Manifest",
+    "PartRecord",
+    "Store",
+    "assemble",
+    "compression_format",
+    "open_artifact",
+    "readable_errors",
+    "store",
+    "write_atomically",
+]

@@ -1,5 +1,8 @@
 """Post-training methods: one file each, and the one walker that applies them block by block."""
 
+from netweight.compress._parallel import pool
 from netweight.compress._plugin import Moments, Solution
+from netweight.compress._select import Assignment, Plan, plan
+from netweight.compress._walk import Part, digest_of, parts, walk
 
-__all__ = ["Moments", "Solution"]
+__all__ = ["Assignment", "Moments", "Part", "Plan", "Solution", "digest_of", "parts", "plan", "pool", "walk"]

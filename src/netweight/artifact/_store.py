@@ -1,0 +1,150 @@
+"""Work in progress: finished parts on disk, so that an interrupted run goes on where it stopped and ends in the same bytes.
+
+``OUT.partial/`` holds ``state.json`` (whose work it is), per finished part ``part-N.safetensors`` and ``part-N.json``, and
+``hidden-N.safetensors``, the inputs of the part to come. Every file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from netweight.errors import ArtifactError, ExistsError, ResourceError
+from netweight.ledger import Ledger, Row
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """A finished part: its file, ledger rows, the formats and digests of its layers, and the hash of its output."""
+
+    name: str
+    file: str
+    rows: tuple[Row, ...]
+    layers: dict[str, dict[str, Any]]  # layer -> format, shape, sha256
+    digest: str
+
+
+class Store:
+    """The folder of one run's finished parts."""
+
+    def __init__(self, out: Path, fingerprint: Mapping[str, Any]) -> None:
+        """Open or begin the work on ``out``.
+
+        Raises:
+          ExistsError: ``out`` exists, or unfinished work there belongs to another model, recipe or version.
+        """
+        self.out = out
+        self.folder = out.with_name(out.name + ".partial")
+        if out.exists():
+            raise ExistsError(f"{out} already exists; choose another folder or remove it")
+        with readable_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._claim(dict(fingerprint))
+
+    def _claim(self, fingerprint: dict[str, Any]) -> None:
+        state = self.folder / "state.json"
+        if state.exists():
+            try:
+                found = json.loads(state.read_text(encoding="utf-8"))
+            except ValueError:
+                found = {}
+            changed = sorted(key for key in {*found, *fingerprint} if found.get(key) != fingerprint.get(key))
+            if changed:
+                raise ExistsError(
+                    f"{self.folder} holds unfinished work with another {', '.join(changed)}; remove it to start over, "
+                    "or run with what it was started with to go on"
+                )
+            return
+        if any(self.folder.iterdir()):
+            raise ExistsError(f"{self.folder} holds files that are not netweight's; remove it or choose another output folder")
+        write_atomically(state, json.dumps(fingerprint, sort_keys=True, indent=1).encode())
+
+    def done(self) -> int:
+        """How many parts are finished, with their outputs."""
+        numbers = [int(path.stem.split("-")[1]) for path in self.folder.glob("hidden-*.safetensors")]
+        return max(numbers) + 1 if numbers else 0
+
+    def hidden(self) -> list[Tensor]:
+        """Outputs of the last finished part, one per batch."""
+        tensors = load_file(self.folder / f"hidden-{self.done() - 1}.safetensors")
+        return [tensors[str(index)] for index in range(len(tensors))]
+
+    def put(self, index: int, record: PartRecord, tensors: dict[str, Tensor], hidden: list[Tensor]) -> None:
+        """Store a finished part, then its outputs; only then is it done.
+
+        Raises: ResourceError: the disk is full. ArtifactError: it cannot be written.
+        """
+        with readable_errors(self.folder):
+            save(self.folder / record.file, tensors)
+            text = json.dumps({**asdict(record)}, sort_keys=True, allow_nan=False)
+            write_atomically(self.folder / f"part-{index}.json", text.encode())
+            save(self.folder / f"hidden-{index}.safetensors", {str(n): h for n, h in enumerate(hidden)})
+            for path in self.folder.glob("hidden-*.safetensors"):
+                if path.name != f"hidden-{index}.safetensors":
+                    path.unlink()
+
+    def records(self, count: int) -> list[PartRecord]:
+        return [self._record(index) for index in range(count)]
+
+    def _record(self, index: int) -> PartRecord:
+        values = json.loads((self.folder / f"part-{index}.json").read_text(encoding="utf-8"))
+        rows = Ledger.from_jsonl("\n".join(json.dumps(row) for row in values.pop("rows"))).rows
+        return PartRecord(**values, rows=rows)
+
+    @property
+    def final(self) -> Path:
+        return self.folder / "final"
+
+    def publish(self) -> None:
+        """Move the finished artifact to its place in one step, and drop the work files."""
+        if self.out.exists():
+            raise ExistsError(f"{self.out} appeared while we worked; the result stays in {self.final}")
+        with readable_errors(self.out):
+            os.rename(self.final, self.out)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file that appears whole or not at all; the same tensors give the same bytes."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, temporary, metadata={"format": "pt"})
+    except SafetensorError as error:
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+    os.replace(temporary, path)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+@contextmanager
+def readable_errors(where: Path) -> Iterator[None]:
+    """System errors while writing, as ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"the disk is full while writing {where}: free some space and run the same command to go on"
+            ) from error
+        raise ArtifactError(f"cannot write {where}: {error}") from error
+
+
+def opened(path: Path):  # noqa: ANN201  (safetensors gives no public type)
+    """A safetensors file opened for reading single tensors."""
+    return safe_open(path, framework="pt")

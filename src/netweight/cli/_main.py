@@ -1,0 +1,82 @@
+"""Run one command line: errors become one line on stderr and an exit code.
+
+0    done                         4    a claim does not hold (EvidenceError)
+1    problems found (doctor)      130  interrupted
+2    any other NetweightError,    141  the reader of our output went away
+     or a wrong command line
+3    left undone (PartialError)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from netweight.errors import EvidenceError, NetweightError, PartialError
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of ``netweight ARGUMENTS...``."""
+    try:
+        status = _dispatch(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; without this that would print the error we keep quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _dispatch(arguments: list[str]) -> int:
+    import typer
+    from typer.exceptions import TyperException
+
+    from netweight.cli._app import build
+
+    command = typer.main.get_command(build(handle))
+    try:
+        return command.main(arguments or ["--help"], prog_name="netweight", standalone_mode=False) or 0
+    except TyperException as error:
+        message = error.format_message().replace("Value error, ", "")  # how pydantic starts a refusal
+        print(f"error: {message} (netweight --help lists the verbs and their options)", file=sys.stderr)
+        return 2
+
+
+def handle(verb: str, values: dict[str, Any], traceback: bool) -> int:
+    """Call a verb, show what it returns, and turn what it raises into an exit code."""
+    from netweight import verbs
+    from netweight.cli._render import exit_code, show, show_json
+
+    as_json = values.pop("json", False)
+    try:
+        value = getattr(verbs, verb)(**values)
+        if as_json:
+            show_json(value)
+        else:
+            show(value)
+        return exit_code(value)
+    except NetweightError as error:
+        if traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return _code_of(error)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _code_of(error: NetweightError) -> int:
+    if isinstance(error, PartialError):
+        return 3
+    return 4 if isinstance(error, EvidenceError) else 2
+
+
+def _interrupted() -> int:
+    print("interrupted; resume by running the same command", file=sys.stderr)
+    return EXIT_INTERRUPTED

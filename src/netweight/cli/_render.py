@@ -1,0 +1,197 @@
+"""Show what a verb returned, as tables for people; chosen by class name, so that no noun's room is imported for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from netweight.claim import Claim
+    from netweight.jobs.doctor import Checkup
+    from netweight.jobs.weigh import Weighing
+    from netweight.ledger import Ledger
+
+STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def show(value: Any) -> None:
+    """Print a verb's value on stdout; pieces of text as they come."""
+    if value is None:
+        return
+    if isinstance(value, Iterator):
+        _stream(value)
+        return
+    _console().print(rendered(value))
+
+
+def show_json(value: Any) -> None:
+    """Print a value's own JSON text."""
+    sys.stdout.write(value.to_json() + "\n")
+
+
+def exit_code(value: Any) -> int:
+    """1 where a check-up found problems, else 0: what cannot be delivered is raised, not returned."""
+    return 1 if _name(value) == "Checkup" and value.problems() else 0
+
+
+def rendered(value: Any) -> RenderableType:
+    """A value as rich shows it; whatever has no table of its own, as text."""
+    if isinstance(value, list | tuple) and value and all(_name(item) == "Claim" for item in value):
+        return _claims(value)
+    if isinstance(value, list | tuple):
+        return Group(*(rendered(item) for item in value))
+    return TABLES.get(_name(value), _text)(value)
+
+
+def size(count_bytes: float) -> str:
+    """Bytes in decimal units, three digits: 92.9 MB."""
+    if count_bytes < 1000:
+        return f"{count_bytes:.0f} B"
+    for unit in ("kB", "MB"):
+        count_bytes /= 1000
+        if count_bytes < 999.5:
+            return f"{count_bytes:.3g} {unit}"
+    return f"{count_bytes / 1000:.3g} GB"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash for what was not measured."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _name(value: Any) -> str:
+    return type(value).__name__
+
+
+def _console() -> Console:
+    """In a pipe lines are as long as they need to be: a width of 80 would cut names that scripts look for."""
+    piped = not sys.stdout.isatty()
+    return Console(file=sys.stdout, width=200 if piped else None, soft_wrap=piped, highlight=False)
+
+
+def _stream(pieces: Iterator[str]) -> None:
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _text(value: Any) -> RenderableType:
+    return Text(str(value))
+
+
+def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        justify = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in right)
+    return table
+
+
+def _checkup(checkup: Checkup) -> RenderableType:
+    table = _table("netweight doctor", "", "what", "found", "way out")
+    for finding in checkup.findings:
+        mark = Text(finding.status, style=STYLE[finding.status])
+        table.add_row(mark, Text(finding.topic), Text(finding.found), Text(finding.way_out))
+    problems = len(checkup.problems())
+    verdict = f"{problems} problem{'s' * (problems != 1)}" if problems else "no problems"
+    return Group(table, Text(verdict, style=STYLE["problem" if problems else "ok"]))
+
+
+def _weighing(weighing: Weighing) -> RenderableType:
+    title = f"{weighing.model}: {weighing.parameters:,} parameters, {size(weighing.stored_bytes)} as stored"
+    numeric = ("layers", "parameters", "bytes", "share")
+    parts = _table(
+        title, "layer", "kind", "layers", "shape", "parameters", "bytes", "share", "stored as", right=numeric
+    )
+    for part in weighing.parts:
+        parts.add_row(
+            Text(part.pattern),
+            part.kind,
+            str(part.count),
+            " × ".join(map(str, part.shape)),
+            f"{part.parameters:,}",
+            size(part.stored_bytes),
+            f"{part.stored_bytes / max(weighing.stored_bytes, 1):.1%}",
+            part.stored_as,
+        )
+    lines: list[RenderableType] = [parts]
+    lines += [Text(f"{layer} shares its weight with {other}; counted once") for layer, other in weighing.ties]
+    if weighing.projections:
+        lines.append(_projections(weighing))
+    return Group(*lines, *(Text(f"warning: {warning}", style=STYLE["warning"]) for warning in weighing.warnings))
+
+
+def _projections(weighing: Weighing) -> Table:
+    numeric = ("bits per weight", "layers", "whole model", "of stored")
+    table = _table("layers inside blocks converted, the rest as stored", "format", *numeric, "note", right=numeric)
+    for row in weighing.projections:
+        misfits = f"does not fit {len(row.misfits)} layers, such as {row.misfits[0]}" if row.misfits else ""
+        share = f"{row.total_bytes / max(weighing.stored_bytes, 1):.1%}"
+        bits = f"{row.bits_per_weight:.3f}"
+        table.add_row(row.format, bits, str(row.layers), size(row.total_bytes), share, Text(misfits))
+    return table
+
+
+def _claims(claims: Sequence[Claim]) -> RenderableType:
+    numeric = ("value", "95 % interval", "n", "difference")
+    table = _table("claims", "subject", "metric", "value", "unit", *numeric[1:], "verdict", right=numeric)
+    for claim in claims:
+        against = claim.comparison
+        table.add_row(
+            Text(claim.subject),
+            Text(claim.metric),
+            number(claim.value) if claim.provenance == "measured" else f"{number(claim.value)} ({claim.provenance})",
+            claim.unit,
+            _interval(claim.low, claim.high),
+            str(claim.n),
+            f"{against.difference:+.4g} {_interval(against.low, against.high)}" if against else "",
+            (against.verdict or "") if against else "",
+        )
+    return table
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"({low:.4g} to {high:.4g})"
+
+
+def _ledger(ledger: Ledger) -> RenderableType:
+    numeric = ("before", "after", "weight error", "output error")
+    table = _table("ledger", "module", "kind", "action", "format", *numeric, "why, notes", right=numeric)
+    for row in ledger:
+        remarks = "; ".join([*([row.reason] if row.reason else []), *row.notes])
+        table.add_row(
+            Text(row.module),
+            row.kind,
+            row.action,
+            row.format,
+            size(row.bytes_before),
+            size(row.bytes_after),
+            number(row.weight_error),
+            number(row.output_error),
+            Text(remarks, style=STYLE["warning"] if row.fallback else ""),
+        )
+    before, after = (sum(getattr(row, key) for row in ledger) for key in ("bytes_before", "bytes_after"))
+    return Group(table, Text(f"{len(ledger)} modules: {size(before)} before, {size(after)} after"))
+
+
+def _path(path: Path) -> RenderableType:
+    return Text(f"wrote {path}")
+
+
+TABLES: dict[str, Callable[[Any], RenderableType]] = {
+    "Checkup": _checkup,
+    "Claim": lambda claim: _claims([claim]),
+    "Ledger": _ledger,
+    "Path": _path,
+    "PosixPath": _path,
+    "Weighing": _weighing,
+}

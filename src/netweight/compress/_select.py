@@ -1,0 +1,153 @@
+"""Which steps a recipe means for which layer, decided before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from netweight import formats, recipe as recipes
+from netweight.errors import FormatError, PartialError
+from netweight.ledger import Ledger, Row
+from netweight.recipe import Recipe, Step
+
+
+class LayerLike(Protocol):
+    """What selection needs to know of a layer; ``models.Layer`` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def block(self) -> str | None: ...
+    @property
+    def tied_to(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One layer's steps: those that rescale its input channels, the one that rounds it, or why it is left alone."""
+
+    name: str
+    kind: str
+    shape: tuple[int, int]
+    block: str | None
+    rescaling: tuple[Step, ...] = ()
+    rounding: Step | None = None
+    reason: str = ""
+    tied_to: str = ""
+
+    @property
+    def format(self) -> formats.Format | None:
+        return formats.get(self.rounding.format) if self.rounding and self.rounding.format else None
+
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        steps = [*self.rescaling, *([self.rounding] if self.rounding else [])]
+        return tuple(dict.fromkeys(step.use for step in steps))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every layer's assignment in model order, and what in the recipe cannot be done."""
+
+    assignments: Mapping[str, Assignment]
+    problems: tuple[str, ...] = ()
+
+    def ledger(self, stored_bytes: Mapping[str, int]) -> Ledger:
+        """Rows as they are expected to come out, before anything has run."""
+        return Ledger(tuple(planned_row(a, stored_bytes.get(a.name, 0)) for a in self.assignments.values()))
+
+    @property
+    def needs_data(self) -> bool:
+        """Does any step want to see the layers' inputs?"""
+        steps = [s for a in self.assignments.values() for s in (*a.rescaling, a.rounding) if s]
+        return any(step.plugin.STATS != "none" for step in steps)
+
+
+def plan(recipe: Recipe, layers: Mapping[str, LayerLike], *, allow_partial: bool = False) -> Plan:
+    """Steps per layer.
+
+    By default a step means every linear and convolution inside the blocks; embeddings and heads must be named in ``only``.
+    A weight shared by two layers is quantized once, under its owner, and both rows say so.
+
+    Raises:
+      PartialError: a pattern matches nothing, a step ends up with nothing to do, or a layer it names cannot be done, all
+        listed; not with ``allow_partial``, which keeps them as ``problems``.
+      FormatError: a format does not fit a layer it is meant for, not with ``allow_partial``.
+    """
+    problems = recipes.unmatched(recipe.steps, list(layers))
+    chosen = {name: [s for s in recipe.steps if _selects(s, layer)] for name, layer in layers.items()}
+    for name, layer in layers.items():
+        if layer.tied_to:
+            chosen[layer.tied_to] = [s for s in recipe.steps if s in chosen[layer.tied_to] or s in chosen[name]]
+    misfits: list[str] = []
+    assignments: dict[str, Assignment] = {}
+    for name, layer in layers.items():
+        made, problem = _assign(layer, chosen[layer.tied_to or name])
+        assignments[name] = made
+        if problem and not layer.tied_to:
+            (misfits if problem.startswith("misfit: ") else problems).append(problem.removeprefix("misfit: "))
+    problems += _idle(recipe, assignments)
+    if misfits and not allow_partial:
+        raise FormatError(_listed(misfits, "layers do not fit their format"))
+    if problems and not allow_partial:
+        raise PartialError(_listed(problems, "things the recipe names would be left undone"))
+    return Plan(assignments, tuple(problems + misfits))
+
+
+def planned_row(a: Assignment, stored_bytes: int) -> Row:
+    format = a.format
+    if format is None:
+        return Row(a.name, a.kind, a.shape, "left", bytes_before=stored_bytes, bytes_after=stored_bytes,
+                   reason=a.reason, tied_to=a.tied_to)  # fmt: skip
+    after = 0 if a.tied_to else format.nbytes(a.shape)
+    return Row(a.name, a.kind, a.shape, "planned", format.name, a.step_names, stored_bytes, after, tied_to=a.tied_to)
+
+
+def _selects(step: Step, layer: LayerLike) -> bool:
+    return step.selects(layer.name, default=layer.block is not None and layer.kind != "embedding")
+
+
+def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
+    """The assignment, and what is wrong with it ("" if nothing)."""
+    base = {"name": layer.name, "kind": layer.kind, "shape": layer.shape, "block": layer.block, "tied_to": layer.tied_to or ""}
+    if not steps:
+        outside = layer.block is None or layer.kind == "embedding"
+        reason = "outside the blocks and not named in `only`" if outside else "no step selects it"
+        return Assignment(**base, reason=reason), ""
+    rounding = next((s for s in reversed(steps) if hasattr(s.plugin, "solve")), None)
+    rescaling = tuple(s for s in steps if hasattr(s.plugin, "rescale"))
+    if rounding is None:
+        reason = f"{layer.name}: {' and '.join(s.use for s in steps)} only rescale; add a rounding step such as rtn or gptq"
+        return Assignment(**base, reason=reason), reason
+    blind = layer.kind == "embedding" or (layer.block is None and layer.tied_to)
+    if rounding.plugin.STATS != "none" and blind:
+        reason = (
+            f"{layer.name}: {rounding.use} needs the layer's inputs, and an embedding's are one-hot; "
+            "use rtn, mse_clip or hqq there"
+        )
+        return Assignment(**base, reason=reason), reason
+    try:
+        formats.get(str(rounding.format)).grid(layer.shape)
+    except FormatError as error:
+        return Assignment(**base, reason=str(error)), f"misfit: {layer.name}: {error}"
+    return Assignment(**base, rescaling=rescaling, rounding=rounding), ""
+
+
+def _idle(recipe: Recipe, assignments: Mapping[str, Assignment]) -> list[str]:
+    busy = {id(s) for a in assignments.values() for s in (*a.rescaling, a.rounding) if s}
+    return [
+        f"step {number} ({step.use}): no layer is left for it; a later step rounds everything it selects"
+        for number, step in enumerate(recipe.steps, 1)
+        if id(step) not in busy and any(step.selects(name, default=True) for name in assignments)
+    ]
+
+
+def _listed(problems: list[str], what: str) -> str:
+    shown = problems[:8]
+    more = [f"… and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
+    return "\n  ".join([f"{len(problems)} {what}:", *shown, *more])

@@ -1,0 +1,344 @@
+"""The one walker: block by block, quantized outputs fed forward, one block's weights in memory at a time.
+
+For each block: materialize it; fold channel scales (methods with ``rescale``) from statistics of the block as it came; then stage by
+stage - the layers that read one tensor - gather input statistics with all earlier stages already rounded, and round.
+The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
+("tail") are parts of their own. Each finished part is handed out before the next begins, together with the outputs, so
+that a caller can store both and start again there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netweight import formats, models
+from netweight.compress import _observe
+from netweight.compress._parallel import Pool, pool
+from netweight.compress._plugin import Moments, Solution
+from netweight.compress._select import Assignment, Plan, planned_row
+from netweight.errors import CompressError, FormatError, NotFiniteError
+from netweight.formats import QTensor
+from netweight.ledger import Row
+from netweight.models import Model
+
+STEM, TAIL = "stem", "tail"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A finished part of the model.
+
+    ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's outputs,
+    one per calibration batch: the next part's inputs; ``digest`` the hash of the first of them; ``layer_digests`` of each decoded
+    weight.
+    """
+
+    index: int
+    name: str
+    qtensors: dict[str, QTensor]
+    tensors: dict[str, Tensor]
+    rows: tuple[Row, ...]
+    hidden: list[Tensor]
+    digest: str
+    layer_digests: dict[str, str]
+
+
+def parts(model: Model) -> tuple[str, ...]:
+    """Names of the parts in order: stem, blocks, tail; a module without blocks is one part."""
+    blocks = models.blocks(model)
+    return blocks if blocks == ("",) else (STEM, *blocks, TAIL)
+
+
+def walk(
+    model: Model,
+    plan: Plan,
+    batches: Sequence[Any],
+    *,
+    threads: int,
+    start: int = 0,
+    hidden: Sequence[Tensor] = (),
+) -> Iterator[Part]:
+    """Compress part by part.
+
+    Args:
+      model: its weights are read as they are needed and, for a streamed model, dropped again.
+      plan: which steps each layer gets.
+      batches: calibration batches; the first is also what digests are taken of. May be empty for a module that no
+        step needs data for.
+      threads: whole batches and whole layers are handed to this many threads; the result does not depend on it.
+      start: index of the first part to do; ``hidden`` are then the outputs of the part before.
+    Yields:
+      Every part from ``start`` on.
+    Raises:
+      CompressError: a method failed, or a layer it needs inputs of never ran. NotFiniteError: NaN or Inf.
+    """
+    names = parts(model)
+    with torch.no_grad(), pool(threads) as workers:
+        work = _Walk(model, plan, workers)
+        if names == ("",):
+            yield work.whole(batches)
+            return
+        if start == 0:
+            first, inputs = work.stem(batches)
+            yield first
+            start, hidden = 1, first.hidden
+        else:
+            inputs = models.capture_block_inputs(model, batches)
+        state = list(hidden)
+        for index in range(start, len(names) - 1):
+            part = work.block(index, names[index], inputs, state)
+            state = part.hidden
+            yield part
+        yield work.tail(len(names) - 1, state)
+
+
+def digest_of(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's float32 bytes."""
+    return hashlib.sha256(tensor.detach().float().contiguous().numpy().data).hexdigest()
+
+
+class _Walk:
+    """The walker's hands: one model, one plan, one pool."""
+
+    def __init__(self, model: Model, plan: Plan, workers: Pool) -> None:
+        self.model, self.plan, self.pool = model, plan, workers
+        self.modules = dict(model.module.named_modules())
+
+    def stem(self, batches: Sequence[Any]) -> tuple[Part, list[models.BlockInputs]]:
+        """Embeddings and whatever else runs before the first block; a head that shares their weight is done here too."""
+        prefixes = models.stem(self.model)
+        names = [n for n, a in self.plan.assignments.items() if a.block is None and _below(n, prefixes)]
+        for prefix in prefixes:
+            models.materialize(self.model, prefix)
+        done = self._solve_all(dict.fromkeys(n for n in names if not self._tied(n)))
+        tensors = models.stored_tensors(self.model, prefixes)
+        inputs = models.capture_block_inputs(self.model, batches)  # drops the stem from memory
+        hidden = [found.hidden for found in inputs]
+        self._check_finite(STEM, hidden)
+        return self._part(0, STEM, names, done, tensors, hidden), inputs
+
+    def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], hidden: Sequence[Tensor]) -> Part:
+        models.materialize(self.model, name)
+        block = self.modules[name]
+        calls = [found.call(index - 1, state) for found, state in zip(inputs, hidden, strict=True)]
+
+        def run(call: Any) -> Tensor:
+            return models.run_block(block, *call)[0]
+
+        names = [n for n, a in self.plan.assignments.items() if a.block == name]
+        done = self._compress(name, names, run, calls)
+        outputs = list(self.pool.map(run, calls))
+        self._check_finite(name, outputs)
+        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), outputs)
+        models.release(self.model, name)
+        return part
+
+    def tail(self, index: int, hidden: Sequence[Tensor]) -> Part:
+        """Final norm, head, and whatever else is neither stem nor block."""
+        prefixes = models.rest(self.model)
+        for prefix in prefixes:
+            models.materialize(self.model, prefix)
+        self._solve_all(dict.fromkeys(self._tied_owners(prefixes)))  # the stem's result again, for the head to use
+        stem = models.stem(self.model)
+        names = [n for n, a in self.plan.assignments.items() if a.block is None and not _below(n, stem)]
+
+        def run(state: Tensor) -> Tensor:
+            return models.run_tail(self.model, state)
+
+        done = self._compress(TAIL, [n for n in names if not self._tied(n)], run, hidden)
+        end = [run(hidden[0])]
+        self._check_finite(TAIL, end)
+        part = self._part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
+        for prefix in prefixes:
+            models.release(self.model, prefix)
+        return part
+
+    def whole(self, batches: Sequence[Any]) -> Part:
+        """A module without blocks: one part."""
+        module = self.model.module
+        models.materialize(self.model, "")
+        calls = [found.call(0) for found in models.capture_block_inputs(self.model, batches)] if batches else []
+
+        def run(call: Any) -> Any:
+            return models.run_block(module, *call)[0]
+
+        names = list(self.plan.assignments)
+        done = self._compress("", [n for n in names if not self._tied(n)], run, calls)
+        outputs = [models.first_tensor(run(calls[0]))] if calls else []
+        self._check_finite("the module", outputs)
+        return self._part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
+
+    def _tied_owners(self, prefixes: Sequence[str]) -> list[str]:
+        """Layers of the stem whose weight something below these prefixes shares."""
+        owners = [a.tied_to for n, a in self.plan.assignments.items() if a.tied_to and _below(n, prefixes)]
+        return [name for name in dict.fromkeys(owners) if self.plan.assignments[name].rounding]
+
+    def _tied(self, name: str) -> bool:
+        return bool(self.plan.assignments[name].tied_to)
+
+    def _compress(self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any]) -> dict[str, _Done]:
+        """Rescale, then round stage by stage."""
+        chosen = {n: self.modules[n] for n in names if self.plan.assignments[n].rounding}
+        if not chosen:
+            return {}
+        notes: dict[str, list[str]] = {name: [] for name in chosen}
+        if any(self.plan.assignments[n].rescaling for n in chosen):
+            self._rescale(part, chosen, run, inputs, notes)
+        if not any(_needs_moments(self.plan.assignments[n]) for n in chosen):
+            return self._solve_all(dict.fromkeys(chosen), notes)
+        done: dict[str, _Done] = {}
+        for stage in _observe.stages(chosen, run, inputs[0]):
+            seen = None
+            if any(_needs_moments(self.plan.assignments[n]) for n in stage.layers):
+                (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
+            done |= self._solve_all(dict.fromkeys(stage.layers, seen), notes)
+        return done
+
+    def _rescale(self, part: str, chosen: dict[str, nn.Module], run: Any, inputs: Sequence[Any], notes: dict) -> None:
+        """Fold per-channel scales into whatever feeds the layers, feed by feed."""
+        feeds = models.feeds(self.model, part) if part not in (TAIL, STEM) else ()
+        wanted = [f for f in feeds if any(self._rescalers(name) for name in f.layers if name in chosen)]
+        folded = {name for feed in wanted for name in feed.layers}
+        for name in chosen:
+            if self._rescalers(name) and name not in folded:
+                notes[name].append("no channel scales: nothing before it can take them up")
+        groups = [_observe.Stage((feed.layers[0],)) for feed in wanted]
+        seen = _observe.moments(groups, self.modules, run, inputs, self.pool) if groups else []
+        for feed, stats in zip(wanted, seen, strict=True):
+            steps = [step for step in self._rescalers(feed.layers[0]) if all(step in self._rescalers(n) for n in feed.layers)]
+            if stats is None or not steps:
+                for name in feed.layers:
+                    if name in notes:
+                        notes[name].append("no channel scales: not every layer that reads the same input is selected")
+                continue
+            for step in steps:
+                weights = {name: models.matrix_of(self.modules[name]) for name in feed.layers}
+                format = formats.get(step.format) if step.format else None
+                scale_I = step.plugin.rescale(weights, stats, format, step.settings)
+                models.fold(self.model.module, feed, scale_I)
+                stats = scaled(stats, scale_I)
+
+    def _rescalers(self, name: str) -> tuple[Any, ...]:
+        return self.plan.assignments[name].rescaling if name in self.plan.assignments else ()
+
+    def _solve_all(
+        self, stats: dict[str, Moments | None], notes: dict[str, list[str]] | None = None
+    ) -> dict[str, _Done]:
+        """Round these layers, in threads, and put the decoded weights in place."""
+        rounded = [name for name in stats if self.plan.assignments[name].rounding]
+
+        def one(name: str) -> _Done:
+            return _solve(self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ())))
+
+        done = dict(zip(rounded, self.pool.map(one, rounded), strict=True))
+        for name, result in done.items():
+            models.set_matrix(self.modules[name], result.decoded)
+        return {name: replace(result, decoded=None) for name, result in done.items()}
+
+    def _part(
+        self,
+        index: int,
+        name: str,
+        layers: Sequence[str],
+        done: dict[str, _Done],
+        tensors: dict[str, Tensor],
+        hidden: list[Tensor],
+    ) -> Part:
+        tensors = {key: value for key, value in tensors.items() if key.removesuffix(".weight") not in done}
+        rows = tuple(self._row(layer, done) for layer in layers)
+        return Part(
+            index,
+            name,
+            {layer: result.solution.qtensor for layer, result in done.items()},
+            tensors,
+            rows,
+            hidden,
+            digest_of(hidden[0]) if hidden else "",
+            {layer: result.digest for layer, result in done.items()},
+        )
+
+    def _row(self, name: str, done: dict[str, _Done]) -> Row:
+        assignment = self.plan.assignments[name]
+        planned = planned_row(assignment, models.stored_bytes(self.model, name))
+        result = done.get(name)
+        if result is None:
+            return replace(planned, action="quantized") if planned.action == "planned" else planned
+        return replace(
+            planned,
+            action="quantized",
+            weight_error=result.weight_error,
+            output_error=result.output_error,
+            samples=result.samples,
+            notes=(*result.notes, *result.solution.notes),
+            fallback=result.solution.fallback,
+        )
+
+    def _check_finite(self, name: str, outputs: Sequence[Tensor]) -> None:
+        for number, output in enumerate(outputs):
+            if not bool(torch.isfinite(output).all()):
+                raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    solution: Solution
+    decoded: Any  # (O, I) until it is in place
+    digest: str
+    weight_error: float
+    output_error: float | None
+    samples: int
+    notes: tuple[str, ...]
+
+
+def _solve(assignment: Assignment, module: nn.Module, stats: Moments | None, notes: tuple[str, ...]) -> _Done:
+    step, format = assignment.rounding, assignment.format
+    if step is None or format is None:
+        raise CompressError(f"{assignment.name}: no step rounds it")
+    if stats is None and step.plugin.STATS != "none":
+        raise CompressError(
+            f"{assignment.name}: {step.use} needs its inputs, but it never ran on the calibration data; "
+            "use more or other data, or skip it"
+        )
+    weight_OI = models.matrix_of(module)
+    try:
+        solution = step.plugin.solve(weight_OI, stats, format, step.settings)
+        decoded = solution.qtensor.decode()
+    except (CompressError, FormatError, NotFiniteError) as error:
+        raise type(error)(f"{assignment.name}: {error}") from error
+    change = decoded - weight_OI.float()
+    size = float(weight_OI.float().norm())
+    output = stats.output_error(weight_OI) if stats else 0.0
+    return _Done(
+        solution,
+        decoded.to(weight_OI.dtype),
+        digest_of(decoded),
+        float(change.norm()) / size if size else float(change.norm()),
+        (stats.output_error(change) / output) ** 0.5 if stats and output > 0 else None,
+        stats.n if stats else 0,
+        notes,
+    )
+
+
+def _needs_moments(assignment: Assignment) -> bool:
+    return assignment.rounding is not None and assignment.rounding.plugin.STATS != "none"
+
+
+def _below(name: str, prefixes: Sequence[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def scaled(stats: Moments, scale_I: Tensor) -> Moments:
+    """Statistics of x / s."""
+    inverse = 1 / scale_I.double()
+    return Moments(
+        stats.hessian_II * inverse.unsqueeze(-1) * inverse,
+        (stats.mean_abs_I / scale_I).float(),
+        stats.max_abs_I / scale_I,
+        stats.n,
+    )

@@ -1,0 +1,89 @@
+"""The bit-parity gate: the file, read back, must compute what the simulation computed, layer by layer and in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from netweight import compress as methods, models
+from netweight.artifact import Artifact, DecodedSource
+from netweight.errors import ParityError
+from netweight.models import Model
+from netweight.progress import Progress
+
+
+def check(model: Model, artifact: Artifact, batches: Sequence[Any], *, threads: int, progress: Progress) -> dict[str, int]:
+    """Read the artifact back and compare hashes: every layer's decoded weight, every part's output, the end.
+
+    Args:
+      model: what was compressed; only its shape is used, never its weights.
+      batches: the calibration batches; the first is run through the model as read back.
+    Returns:
+      How many layers and parts were compared, all equal.
+    Raises:
+      ParityError: the first difference, by layer or part.
+    """
+    wrong = artifact.check_files()
+    if wrong:
+        raise ParityError(f"{artifact.path}: {wrong[0]}")
+    check_layers(artifact, threads=threads, progress=progress)
+    if not batches:
+        return {"layers": len(artifact.manifest.layers), "parts": 0}
+    reread = from_artifact(model, artifact)
+    with torch.no_grad(), methods.pool(1):
+        outputs = _run(reread, batches[0])
+    total = len(artifact.manifest.parts)
+    for done, (name, output) in enumerate(outputs, 1):
+        if methods.digest_of(output) != artifact.manifest.parts[name]:
+            raise ParityError(
+                f"{name or 'the module'}: what was written does not compute what was simulated, though every layer's weight "
+                "is equal; a tensor that is not quantized differs. Nothing was published"
+            )
+        progress("check the file's outputs", done, total, name)
+    return {"layers": len(artifact.manifest.layers), "parts": total}
+
+
+def check_layers(artifact: Artifact, *, threads: int, progress: Progress) -> None:
+    """Decode every layer from the file. Raises: ParityError: one differs from what was simulated."""
+    layers = artifact.manifest.layers
+
+    def one(name: str) -> tuple[str, str]:
+        return name, methods.digest_of(artifact.qtensor(name).decode())
+
+    with methods.pool(threads) as workers:
+        for done, (name, digest) in enumerate(workers.map(one, layers), 1):
+            if digest != layers[name].sha256:
+                raise ParityError(f"{name}: the weight read back from {artifact.path} is not the one that was simulated")
+            progress("check the file's layers", done, len(layers), name)
+
+
+def from_artifact(model: Model, artifact: Artifact) -> Model:
+    """The same module, emptied, to be filled from the artifact."""
+    if model.live:
+        return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight), copy=True)
+    models.release(model, "")
+    return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight))
+
+
+def _run(model: Model, batch: Any) -> Any:
+    """(part, output) one after the other, with one part's weights in memory at a time."""
+    names = methods.parts(model)
+    inputs = models.capture_block_inputs(model, [batch])[0]
+    if names == ("",):
+        models.materialize(model, "")
+        yield "", models.first_tensor(models.run_block(model.module, *inputs.call(0))[0])
+        return
+    hidden = inputs.hidden
+    yield names[0], hidden
+    for index, name in enumerate(names[1:-1]):
+        models.materialize(model, name)
+        hidden = models.run_block(model.module.get_submodule(name), *inputs.call(index, hidden))[0]
+        models.release(model, name)
+        yield name, hidden
+    yield names[-1], models.run_tail(model, hidden)
+
+
+__all__ = ["check", "check_layers", "from_artifact", "replace"]

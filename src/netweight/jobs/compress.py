@@ -1,0 +1,179 @@
+"""compress: follow a recipe, write an artifact, and refuse to finish unless the file computes what the simulation computed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netweight import artifact as artifacts, compress as methods, data, models, provenance, recipe as recipes
+from netweight.artifact import Artifact, Manifest, PartRecord, Store
+from netweight.compress import Part, Plan
+from netweight.data import Calibration
+from netweight.errors import PartialError
+from netweight.jobs import _estimate, _parity
+from netweight.jobs._estimate import DryRun
+from netweight.ledger import Ledger
+from netweight.models import Layer, Model
+from netweight.progress import Progress, silent
+from netweight.recipe import Recipe
+
+PROBE_TOKENS = 32
+
+
+def compress(
+    model: Any,
+    recipe: Any,
+    *,
+    out: str | Path,
+    dry_run: bool = False,
+    allow_partial: bool = False,
+    threads: int = 0,
+    calibration: Iterable[Any] | None = None,
+    progress: Progress | None = None,
+) -> Artifact | DryRun:
+    """See ``netweight.compress``."""
+    begun = time.monotonic()
+    progress = progress or silent
+    threads = threads or os.cpu_count() or 1
+    out = Path(out)
+    plan_of = recipes.load(recipe)
+    source = _opened(model)
+    layers = models.layers(source)
+    plan = methods.plan(plan_of, layers, allow_partial=allow_partial or dry_run)
+    expected = _estimate.estimate(source, plan, layers, plan_of, threads)
+    if dry_run:
+        return _dry_run(source, plan, expected)
+    _estimate.require(expected, out)
+    seen = _calibration(source, plan, plan_of, calibration)
+    store = Store(out, _fingerprint(source, plan_of, seen, allow_partial))
+    layout = _layout(source, plan, layers)
+    _walk(source, plan, seen, store, layout, threads, progress)
+    total = len(methods.parts(source))
+    manifest = _manifest(source, plan, plan_of, seen, layout)
+    write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
+    records = store.records(total)
+    final = artifacts.assemble(store, records, manifest, recipe_toml=plan_of.to_toml(), write_config=write_config)
+    result = artifacts.open_artifact(final)
+    _refuse_fallbacks(result.ledger, allow_partial)
+    checked = _parity.check(source, result, seen.batches, threads=threads, progress=progress)
+    run = {"seconds": time.monotonic() - begun, "peak_bytes": _estimate.peak_bytes(), "threads": threads, "parity": checked}
+    with artifacts.readable_errors(final):
+        artifacts.write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
+    store.publish()
+    return artifacts.open_artifact(out)
+
+
+def _opened(model: Any) -> Model:
+    """A model to work on; a live module is copied, so that the caller's stays as it is."""
+    if isinstance(model, Model):
+        return model
+    return models.load(copy.deepcopy(model) if isinstance(model, nn.Module) else model)
+
+
+def _dry_run(source: Model, plan: Plan, expected: _estimate.Estimate) -> DryRun:
+    ledger = plan.ledger({name: models.stored_bytes(source, name) for name in plan.assignments})
+    stored = {name: source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied}
+    done = {f"{row.module}.weight" for row in ledger if row.action == "planned"}
+    after = sum(size for name, size in stored.items() if name not in done) + sum(
+        row.bytes_after for row in ledger if row.action == "planned"
+    )
+    return DryRun(ledger, expected, sum(stored.values()), after, plan.problems)
+
+
+def _calibration(source: Model, plan: Plan, recipe: Recipe, given: Iterable[Any] | None) -> Calibration:
+    """What the model is run on: the recipe's text, the caller's batches, or a short fixed probe where no step needs data."""
+    if given is not None:
+        return data.from_batches(given)
+    if plan.needs_data and source.kind != "module":
+        return data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
+    if source.kind == "module":
+        return data.from_batches([]) if not plan.needs_data else _no_batches(source)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    vocabulary = int(getattr(source.config, "vocab_size", 2))
+    ids = torch.randint(vocabulary, (1, PROBE_TOKENS), generator=generator)
+    return data.from_batches([{"input_ids": ids}], source="random tokens, to compare the file with the simulation only")
+
+
+def _no_batches(source: Model) -> Calibration:
+    raise PartialError(
+        f"a step of the recipe needs to see what {source.name}'s layers are fed; pass calibration=<batches>, "
+        "an iterable of what the module takes"
+    )
+
+
+def _fingerprint(source: Model, recipe: Recipe, seen: Calibration, allow_partial: bool) -> dict[str, Any]:
+    return {
+        "model": source.sha256,
+        "recipe": recipe.sha256,
+        "calibration": provenance.sha256_of_json(dict(seen.provenance)),
+        "allow_partial": allow_partial,
+        "versions": provenance.versions(),
+    }
+
+
+def _layout(source: Model, plan: Plan, layers: Mapping[str, Layer]) -> artifacts.Layout:
+    """compressed-tensors' layout where it can express every quantized layer, else our own."""
+    chosen = [a for a in plan.assignments.values() if a.format is not None]
+    foreign = all(
+        layers[a.name].kind == "linear" and artifacts.compression_format(a.format) for a in chosen if a.format is not None
+    )
+    return "compressed-tensors" if source.config is not None and chosen and foreign else "netweight"
+
+
+def _walk(
+    source: Model, plan: Plan, seen: Calibration, store: Store, layout: artifacts.Layout, threads: int, progress: Progress
+) -> None:
+    """Compress what is not yet done, part by part."""
+    total, done = len(methods.parts(source)), store.done()
+    if done == total:
+        return
+    hidden = store.hidden() if done else []
+    progress("compress", done, total)
+    for part in methods.walk(source, plan, seen.batches, threads=threads, start=done, hidden=hidden):
+        record, tensors = _record(part, layout)
+        store.put(part.index, record, tensors, part.hidden)
+        progress("compress", part.index + 1, total, part.name)
+
+
+def _record(part: Part, layout: artifacts.Layout) -> tuple[PartRecord, dict[str, torch.Tensor]]:
+    tensors = dict(part.tensors)
+    for layer, q in part.qtensors.items():
+        tensors |= artifacts.store(layer, q, layout)
+    described = {
+        layer: {"format": q.format.name, "shape": list(q.shape), "sha256": part.layer_digests[layer]}
+        for layer, q in part.qtensors.items()
+    }
+    return PartRecord(part.name, f"part-{part.index}.safetensors", part.rows, described, part.digest), tensors
+
+
+def _manifest(source: Model, plan: Plan, recipe: Recipe, seen: Calibration, layout: str) -> Manifest:
+    before = sum(source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied)
+    first = seen.batches[0] if seen.batches else None
+    return Manifest(
+        model={"name": source.name, "sha256": source.sha256, "kind": source.kind, "family": source.family.name},
+        recipe_sha256=recipe.sha256,
+        seed=recipe.seed,
+        layout=layout,
+        layers={},
+        parts={},
+        tied=dict(source.tied),
+        calibration=dict(seen.provenance) if plan.needs_data else None,
+        probe={"shape": list(first["input_ids"].shape)} if isinstance(first, Mapping) and "input_ids" in first else {},
+        versions=provenance.versions(),
+        bytes={"before": before},
+        problems=plan.problems,
+    )
+
+
+def _refuse_fallbacks(ledger: Ledger, allow_partial: bool) -> None:
+    if (fallen := ledger.fallbacks()) and not allow_partial:
+        listed = "; ".join(f"{row.module}: {', '.join(row.notes)}" for row in fallen[:5])
+        raise PartialError(f"{len(fallen)} layers were not done as the recipe asks: {listed}; or pass allow_partial")

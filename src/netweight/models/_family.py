@@ -1,0 +1,85 @@
+"""A model family described as data: where its blocks are, which layers a norm feeds, how other formats name its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from torch import nn
+
+from netweight import registry
+
+ROOM = "netweight.models"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Dividing the source's output channels by s and multiplying the layers' columns by s changes nothing.
+
+    ``source`` is a norm or a linear layer, ``layers`` the linear layers that read it. In a ``Family`` the names are relative
+    to the block; ``models.feeds`` gives them from the root of the model.
+    """
+
+    source: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GGUFTable:
+    """How a GGUF file names what a family holds; ``{n}`` stands for the block's number.
+
+    ``config`` keys come after ``"<architecture>."``. Rows of ``interleaved`` layers hold rotary pairs side by side in files
+    of an architecture listed in ``interleaved_in``, where transformers keeps the two halves apart.
+    """
+
+    model_types: Mapping[str, str]  # general.architecture -> transformers model_type
+    config: Mapping[str, str]  # metadata key -> field of the transformers config
+    required: tuple[str, ...]  # the metadata keys without which there is no model
+    tensors: Mapping[str, str]  # GGUF module name -> module name
+    interleaved: tuple[str, ...] = ()
+    interleaved_in: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)  # tensor -> why a file that has it is not read
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row per family. Paths are relative to the base model (``module.<base_model_prefix>``), the head to the whole one."""
+
+    name: str
+    model_types: tuple[str, ...]
+    kind: str  # "causal-lm", "encoder" or "module"
+    auto: str  # the transformers class that builds the model where its config names no architecture
+    blocks: str  # path of the list of blocks; "" makes the whole module one block
+    stem: tuple[str, ...] = ()  # what runs before the first block
+    norm: str = ""  # what runs after the last block
+    head: str = ""
+    feeds: tuple[Feed, ...] = ()
+    optional: tuple[str, ...] = ()  # parts that checkpoints may lack; then the model goes without
+    gguf: GGUFTable | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)  # endings of tensor names in old checkpoints
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Every row, in the order of the file names."""
+    return tuple(registry.find(ROOM, name).FAMILY for name in registry.names(ROOM))
+
+
+def family_of(model_type: str | None) -> Family:
+    """The row for a transformers ``model_type``; the ``plain`` row for any other module."""
+    for family in families():
+        if model_type in family.model_types:
+            return family
+    return registry.find(ROOM, "plain").FAMILY
+
+
+def base_path(module: nn.Module) -> str:
+    """Dotted path of the transformers base model inside ``module``; "" when it is the base model or has none."""
+    prefix = getattr(type(module), "base_model_prefix", "")
+    return prefix if prefix and prefix in dict(module.named_children()) else ""
+
+
+def join(*parts: str) -> str:
+    """Dotted path of the parts that are not empty."""
+    return ".".join(part for part in parts if part)

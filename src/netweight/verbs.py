@@ -1,0 +1,174 @@
+"""The verbs: weigh, compress, evaluate, report, verify, run, doctor. Each delegates once to the job of its name.
+
+These signatures are also the command line: a positional parameter is an argument, a keyword-only one an option, and the
+text under ``Args:`` its help. Nothing heavy is imported before a verb is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from netweight.artifact import Artifact
+    from netweight.claim import Claim
+    from netweight.jobs.doctor import Checkup
+    from netweight.jobs.weigh import Weighing
+    from netweight.ledger import Ledger
+    from netweight.models import Model
+    from netweight.recipe import Recipe
+
+    Source: TypeAlias = str | Path | Model | Module
+    Folder: TypeAlias = str | Path | Artifact
+
+
+def weigh(
+    model: Source, *, formats: Sequence[str] = ("int4-g64", "int3-g64", "nvfp4"), json: bool = False
+) -> Weighing | str:
+    """Say where a model's bytes are, how they are stored, and what they would be in other formats.
+
+    Args:
+      model: Hugging Face folder or hub name, GGUF file, artifact folder; in Python also a live module.
+      formats: number formats to project the size to, separated by commas.
+      json: plain data as JSON instead of a table.
+    Returns:
+      The weighing; its JSON text with ``json``.
+    Raises:
+      ModelError: the model cannot be read.
+      UnknownName: no such format (nearest name offered).
+    """
+    from netweight.jobs.weigh import weigh as job
+
+    return job(model, formats=formats, json=json)
+
+
+def compress(
+    model: Source,
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path,
+    dry_run: bool = False,
+    allow_partial: bool = False,
+    threads: int = 0,
+) -> Artifact | Ledger:
+    """Follow a recipe and write an artifact. The same command resumes an interrupted run, to the same bytes.
+
+    Args:
+      model: Hugging Face folder or hub name, or GGUF file; in Python also a live module.
+      recipe: recipe file (TOML).
+      out: folder to write; it must not hold an artifact yet.
+      dry_run: print the plan (what happens to each layer, sizes, time, memory) and write nothing.
+      allow_partial: finish even where something the recipe names was left undone.
+      threads: threads to use, 0 for one per core; the bytes do not depend on it.
+    Returns:
+      The artifact; with ``dry_run`` the planned ledger.
+    Raises:
+      SettingsError: the recipe is wrong, or one of its patterns matches no layer.
+      PartialError: something the recipe names was left undone and ``allow_partial`` is absent.
+      ExistsError: ``out`` already holds something.
+      ParityError: what was written does not compute what was simulated.
+      ResourceError: too little memory or disk.
+    """
+    from netweight.jobs.compress import compress as job  # pyright: ignore[reportMissingImports]
+
+    return job(model, recipe, out=out, dry_run=dry_run, allow_partial=allow_partial, threads=threads)
+
+
+def evaluate(
+    artifacts: Folder | Source | Sequence[Folder | Source],
+    *,
+    against: Source | None = None,
+    preset: Literal["quick", "default", "full"] = "default",
+    batch_size: int = 8,
+    threads: int = 0,
+    out: str | Path | None = None,
+) -> list[Claim]:
+    """Measure quality, size and speed on text that calibration never saw, paired with the original model.
+
+    Args:
+      artifacts: one or more artifact folders or models; in Python also live modules.
+      against: the original model, on the same items; by default each is measured alone.
+      preset: how much to measure.
+      batch_size: items computed at once; scores do not depend on it.
+      threads: threads to use, 0 for one per core.
+      out: file for the claims; by default claims.jsonl in each artifact folder.
+    Returns:
+      The claims, each with its interval.
+    Raises:
+      DataError: evaluation data is missing, empty or too short.
+      CorruptError: an artifact's bytes differ from its manifest.
+    """
+    from netweight.jobs.evaluate import evaluate as job  # pyright: ignore[reportMissingImports]
+
+    return job(artifacts, against=against, preset=preset, batch_size=batch_size, threads=threads, out=out)
+
+
+def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = None) -> Path:
+    """Write one self-contained HTML page from the claims and ledgers of artifacts.
+
+    Args:
+      artifacts: one or more artifact folders that have been evaluated.
+      out: the file to write; by default report.html in the first folder.
+    Returns:
+      The file written.
+    Raises:
+      EvidenceError: a folder holds no claims.
+    """
+    from netweight.jobs.report import report as job  # pyright: ignore[reportMissingImports]
+
+    return job(artifacts, out=out)
+
+
+def verify(artifact: Folder, *, recompute: bool = False, claim: str | None = None) -> object:
+    """Hash every file of an artifact again and, if asked, measure its claims again; say which hold.
+
+    Args:
+      artifact: artifact folder.
+      recompute: measure the claims again.
+      claim: measure only the claims of this metric again.
+    Returns:
+      What was checked, and whether it holds.
+    Raises:
+      CorruptError: bytes differ from the manifest.
+      EvidenceError: a claim does not hold.
+    """
+    from netweight.jobs.verify import verify as job  # pyright: ignore[reportMissingImports]
+
+    return job(artifact, recompute=recompute, claim=claim)
+
+
+def run(
+    artifact: Folder, *, prompt: str, max_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+) -> Iterator[str]:
+    """Generate text with an artifact, piece by piece as it comes.
+
+    Args:
+      artifact: artifact folder of a language model.
+      prompt: text to continue.
+      max_tokens: most tokens to generate.
+      temperature: 0 takes the likeliest token; above 0 samples.
+      seed: of the sampling.
+    Returns:
+      Pieces of text.
+    Raises:
+      ArtifactError: not an artifact of a language model.
+    """
+    from netweight.jobs.run import run as job  # pyright: ignore[reportMissingImports]
+
+    return job(artifact, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+
+
+def doctor(*, json: bool = False) -> Checkup | str:
+    """Check this machine and installation, and say what to do about each problem.
+
+    Args:
+      json: plain data as JSON instead of a table.
+    Returns:
+      The findings; their JSON text with ``json``.
+    """
+    from netweight.jobs.doctor import doctor as job
+
+    return job(json=json)
