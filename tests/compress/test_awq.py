@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from compress.problems import KINDS, decided, plugin, problem, seeds, solve
+from netweight import formats
 from oracles import awq as oracle
 from oracles import number_formats as nf
-
-from compress.problems import KINDS, decided, plugin, problem, solve
-from netweight import formats
 
 FORMATS = ("int3-g16", "int4-channel", "int2-sym-g16", "nvfp4", "e2m1-g16", "int4-g16-fz")
 
@@ -24,7 +24,7 @@ def _layers(kind: str, seed: int):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scale_is_that_of_the_exponent_with_the_least_output_error(kind, format_name):
     method, compared = plugin("awq"), 0
-    for seed in range(3):
+    for seed in seeds(kind):
         p, weights = _layers(kind, seed)
         got = method.rescale(weights, p.moments(), formats.get(format_name), method.Settings()).double().numpy()
         losses = oracle.losses([w.numpy() for w in weights.values()], p.hessian_II, p.mean_abs_I, format_name)
@@ -63,7 +63,7 @@ def test_inputs_of_equal_size_are_left_alone():
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_group_is_clipped_where_its_own_output_error_is_least(kind, format_name):
     compared = 0
-    for seed in range(3):
+    for seed in seeds(kind):
         p = problem(kind, seed)
         losses = oracle.clip_losses(p.weight_OI, p.hessian_II, format_name)
         ratio = np.array(oracle.RATIOS)[losses.argmin(0)]
@@ -73,7 +73,9 @@ def test_each_group_is_clipped_where_its_own_output_error_is_least(kind, format_
         compared += int(sure.sum())
         scale = want.compact(want.scale_OI)
         np.testing.assert_array_equal(got.scale.double().numpy()[sure], scale[sure])
-        spread = np.repeat(sure, [len(range(*g.indices(p.weight_OI.shape[1]))) for g in _groups(p, format_name)], axis=1)
+        spread = np.repeat(
+            sure, [len(range(*g.indices(p.weight_OI.shape[1]))) for g in _groups(p, format_name)], axis=1
+        )
         codes = nf.codes(want, p.weight_OI)
         np.testing.assert_array_equal(got.codes.numpy()[spread], codes[spread])
     assert compared > 0

@@ -5,16 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from compress.problems import KINDS, Problem, plugin, problem, seeds, solve
+from netweight import compress, formats
+from netweight.errors import CompressError, SettingsError
+from netweight.settings import parse
 from oracles import gptq as oracle
 from oracles import mse_clip as clip_oracle
 from oracles import number_formats as nf
 
-from compress.problems import KINDS, Problem, plugin, problem, solve
-from netweight import compress, formats
-from netweight.errors import CompressError, SettingsError
-from netweight.settings import parse
-
-FORMATS = ("int3-g16", "int2-sym-g16", "int4-channel", "int4-g16-fz", "int8-tensor", "e2m1-g16", "e4m3-channel", "nvfp4")
+FORMATS = (
+    "int3-g16",
+    "int2-sym-g16",
+    "int4-channel",
+    "int4-g16-fz",
+    "int8-tensor",
+    "e2m1-g16",
+    "e4m3-channel",
+    "nvfp4",
+)
 
 
 def _check(p: Problem, want: oracle.Solved, got) -> None:
@@ -27,7 +36,7 @@ def _check(p: Problem, want: oracle.Solved, got) -> None:
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_are_those_of_the_explicit_inverse(kind, format_name):
-    for seed in range(3):
+    for seed in seeds(kind):
         p = problem(kind, seed)
         if format_name == "nvfp4" and kind == "one row":
             p = problem("plain", 100 + seed)
@@ -36,7 +45,7 @@ def test_codes_are_those_of_the_explicit_inverse(kind, format_name):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_natural_order_too(kind):
-    for seed in range(3):
+    for seed in seeds(kind):
         p = problem(kind, seed)
         want = oracle.solve(p.weight_OI, p.hessian_II, "int3-g16", order="natural")
         _check(p, want, solve("gptq", p, "int3-g16", order="natural"))
@@ -45,7 +54,7 @@ def test_natural_order_too(kind):
 @pytest.mark.parametrize("format_name", ["int3-g16", "int2-sym-g16", "int4-channel", "int4-g16-fz"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_dynamic_groups_fit_their_scales_to_the_changed_weight(kind, format_name):
-    for seed in range(3):
+    for seed in seeds(kind):
         p = problem(kind, seed)
         want = oracle.solve(p.weight_OI, p.hessian_II, format_name, order="natural", groups="dynamic")
         _check(p, want, solve("gptq", p, format_name, order="natural", groups="dynamic"))
@@ -100,7 +109,9 @@ def test_a_ragged_tail_is_a_group_of_its_own():
 def test_groups_of_a_grouped_convolution_have_their_own_hessians():
     parts = [problem("correlated", seed) for seed in (11, 12)]
     p = Problem(np.concatenate([q.weight_OI for q in parts]), parts[0].x_TI)
-    stacked = [torch.from_numpy(np.stack([getattr(q, k) for q in parts])) for k in ("hessian_II", "mean_abs_I", "max_abs_I")]
+    stacked = [
+        torch.from_numpy(np.stack([getattr(q, k) for q in parts])) for k in ("hessian_II", "mean_abs_I", "max_abs_I")
+    ]
     method = plugin("gptq")
     got = method.solve(p.weight, compress.Moments(*stacked, 144), formats.get("int3-g16"), method.Settings()).qtensor
     for k, q in enumerate(parts):
@@ -129,7 +140,7 @@ def test_uncorrelated_inputs_of_equal_size_give_plain_rounding():
 
 @pytest.mark.parametrize("kind", ["correlated", "rank deficient", "convolution"])
 def test_the_output_error_is_well_below_plain_rounding(kind):
-    for seed in range(3):
+    for seed in seeds(kind):
         p = problem(kind, 20 + seed)
         got = solve("gptq", p, "int3-g16").decode(torch.float64).numpy()
         plain = nf.quantized("int3-g16", p.weight_OI)

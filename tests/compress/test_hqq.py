@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from oracles import hqq as oracle
-from oracles import number_formats as nf
 
 from compress.problems import plugin, problem, solve
 from netweight import formats
 from netweight.errors import CompressError
+from oracles import hqq as oracle
+from oracles import number_formats as nf
 
 FORMATS = ("int4-g16", "int3-g16", "int2-g16", "int4-g16-fz", "int3-g16-fz", "int2-g16-fz")
 
@@ -22,15 +22,17 @@ def _error(p, q) -> float:
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("kind", ["plain", "convolution", "one row"])
 def test_zeros_and_values_are_those_of_the_iteration(kind, format_name):
-    for seed in range(3):
+    compared = 0
+    for seed in range(6):
         p = problem(kind, seed)
         want = oracle.solve(p.weight_OI, format_name)
+        if not want.decided:
+            continue
+        compared += 1
         got = solve("hqq", p, format_name)
-        # an fp16 zero may fall to either side where two float64 sums differ in the last bit: one fp16 step
-        step = np.spacing(want.zero_OG.astype(np.float16)).astype(np.float64) if format_name.endswith("-fz") else 0
-        assert (np.abs(got.zero.double().numpy() - want.zero_OG) <= step).all()
-        same = (got.codes.numpy() == want.codes_OI).mean()
-        assert same == 1 if not format_name.endswith("-fz") else same > 0.999
+        np.testing.assert_array_equal(got.zero.double().numpy(), want.zero_OG)
+        np.testing.assert_array_equal(got.codes.numpy(), want.codes_OI)
+    assert compared >= 3
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
@@ -55,8 +57,8 @@ def test_the_result_is_never_worse_than_where_it_started(format_name):
     for seed in range(5):
         p = problem("plain", 10 + seed)
         plain = formats.quantize(p.weight, formats.get(format_name))
-        slack = 1.01 if format_name.endswith("-fz") else 1 + 1e-6  # the best zero is rounded to fp16 afterwards
-        assert _error(p, solve("hqq", p, format_name)) <= _error(p, plain) * slack
+        # 1e-6: the method sums in float32, this test in float64
+        assert _error(p, solve("hqq", p, format_name)) <= _error(p, plain) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("format_name", ["int4-sym-g16", "nvfp4", "e4m3-channel"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from compress.problems import decided, plugin, problem, seeds, solve
+from netweight import formats
 from oracles import mse_clip as oracle
 from oracles import number_formats as nf
-
-from compress.problems import decided, plugin, problem, solve
-from netweight import formats
 
 FORMATS = ("int3-g16", "int2-sym-g16", "int4-channel", "int4-tensor", "int4-g16-fz", "e2m1-g16", "e4m3-channel")
 
@@ -20,7 +20,7 @@ def test_each_group_takes_the_first_ratio_with_the_least_squared_error(kind, for
     method = plugin("mse_clip")
     tried = method.ratios(method.Settings(), formats.get(format_name))
     compared = 0
-    for seed in range(3):
+    for seed in seeds(kind):
         p = problem(kind, seed)
         losses = oracle.losses(p.weight_OI, tried, format_name)
         sure = decided(losses)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from oracles import number_formats as nf
 
 from compress.problems import KINDS, problem, solve
 from netweight import formats
+from oracles import number_formats as nf
 
 
 @pytest.mark.parametrize("kind", KINDS)

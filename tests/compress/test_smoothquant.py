@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from oracles import smoothquant as oracle
 
 from compress.problems import KINDS, plugin, problem
 from netweight import formats
+from oracles import smoothquant as oracle
 
 INT8 = formats.get("int8-channel")
 

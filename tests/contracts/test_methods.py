@@ -42,7 +42,7 @@ def _weight(seed: int = 0, rows: int = 8) -> torch.Tensor:
 
 
 def representable(format_name: str, seed: int) -> torch.Tensor:
-    """(8, 64) that the format can hold exactly and whose min/max give its scales back: every group holds its extreme codes.
+    """(8, 64) that the format holds exactly and whose min/max give its scales back: groups hold their extreme codes.
 
     Scales are powers of two, so that no product or quotient on the way is rounded.
     """

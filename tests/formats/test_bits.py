@@ -1,4 +1,4 @@
-"""Every format of the catalogue against the NumPy oracle, bit for bit, and against outside authorities where one exists.
+"""Every format of the catalogue against the NumPy oracle, bit for bit, and against outside authorities if there are any.
 
 ``benchmarks/formats_bits.py`` runs the same functions over 10^6 values each.
 """
@@ -11,11 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+
+from netweight import formats
 from oracles import bits
 from oracles import number_formats as nf
 from oracles.reading import read
-
-from netweight import formats
 
 NAMES = [f.name for f in formats.catalogue()]
 EXTRA = ["int4-g16", "int3-g256", "int8-sym-tensor", "int5-tensor", "int6-sym-g128", "int4-g64-fz", "int2-g32-fz"]

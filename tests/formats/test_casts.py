@@ -7,10 +7,10 @@ import gfloat.formats
 import numpy as np
 import pytest
 import torch
-from oracles import bits, minifloats
 
 from netweight import formats
 from netweight.errors import FormatError, NetweightError, RangeError
+from oracles import bits, minifloats
 
 KINDS = ("e2m1", "e2m3", "e3m2", "e4m3", "e5m2", "e8m0")
 SIGNED = KINDS[:-1]
@@ -75,6 +75,14 @@ def test_the_dtype_a_number_comes_in_does_not_change_its_code(kind, dtype):
     x = torch.from_numpy(bits.cast_inputs(kind, 2000, seed=3))
     x = x[x.abs() < 60_000].to(dtype)
     np.testing.assert_array_equal(formats.cast(x, kind).numpy(), minifloats.nearest(kind, x.double().numpy()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", SIGNED)
+def test_zero_and_what_underflows_to_it_have_code_zero(kind, dtype):
+    x = torch.tensor([0.0, 1e-30, 2.0**-149, 1e-6], dtype=dtype)
+    assert formats.cast(x, kind).tolist() == [0, 0, 0, 0]
+    assert (formats.uncast(formats.cast(-x, kind), kind) == 0).all()
 
 
 def test_a_float64_is_not_rounded_twice():

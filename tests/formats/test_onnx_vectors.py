@@ -1,4 +1,4 @@
-"""The reference vectors of the ONNX backend tests: every one is either checked here or listed with the reason why not."""
+"""The reference vectors of the ONNX backend tests: each is either checked here or listed with the reason why not."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracles.reading import with_codes
 
 from netweight import formats
+from oracles.reading import with_codes
 
 FOLDER = Path(os.environ.get("NETWEIGHT_DATA", "../shared/data")) / "onnx-quant-vectors"
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the ONNX reference vectors are not on this machine")

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import bits, packing
-from oracles import number_formats as nf
-from oracles.reading import with_codes
 
 from netweight import formats
 from netweight.errors import FormatError, RangeError, UnknownName
+from oracles import bits, packing
+from oracles import number_formats as nf
+from oracles.reading import with_codes
 
 NAMES = [f.name for f in formats.catalogue()]
 FAMILIES = ["int2-g16", "int3-g16", "int4-sym-g16", "int8-channel", "e4m3-g16", "mxfp4", "nvfp4", "nf4"]
@@ -37,9 +37,7 @@ def _weight(format, seed: int = 0) -> torch.Tensor:
 def _grid(q) -> torch.Tensor:
     """(codes, O, I): what each element would be under each code; NaN and infinities as NaN."""
     count = 3 if q.format.name.startswith("ternary") else 2**q.format.bits
-    listed = [
-        with_codes(q, torch.full_like(q.codes, code)).decode(torch.float64) for code in range(count)
-    ]
+    listed = [with_codes(q, torch.full_like(q.codes, code)).decode(torch.float64) for code in range(count)]
     grid = torch.stack(listed)
     return torch.where(torch.isfinite(grid), grid, torch.nan)
 
@@ -51,7 +49,15 @@ def test_a_name_finds_its_row(name):
 
 def test_the_catalogue_has_every_family_and_no_name_twice():
     assert len(set(NAMES)) == len(NAMES)
-    for wanted in ["int2-g64", "int3-g64", "int3-g128", "int4-g128", "int4-sym-g128", "int8-channel", "int8-sym-channel"]:
+    for wanted in [
+        "int2-g64",
+        "int3-g64",
+        "int3-g128",
+        "int4-g128",
+        "int4-sym-g128",
+        "int8-channel",
+        "int8-sym-channel",
+    ]:
         assert wanted in NAMES
     for wanted in ["mxfp4", "mxfp6-e2m3", "mxfp6-e3m2", "mxfp8-e4m3", "mxfp8-e5m2", "nvfp4", "nvfp4-2d", "nf4"]:
         assert wanted in NAMES
@@ -240,7 +246,9 @@ def test_a_scale_beyond_fp16_is_refused_with_the_limit(name):
         formats.quantize(torch.full((2, 64), 1e7), formats.get(name))
 
 
-@pytest.mark.parametrize("name, columns", [("int4-g64", 100), ("e4m3-g32", 40), ("mxfp4", 48), ("nvfp4", 24), ("nf4", 65)])
+@pytest.mark.parametrize(
+    "name, columns", [("int4-g64", 100), ("e4m3-g32", 40), ("mxfp4", 48), ("nvfp4", 24), ("nf4", 65)]
+)
 def test_a_group_that_does_not_divide_the_row_is_refused(name, columns):
     with pytest.raises(FormatError, match=str(columns)):
         formats.quantize(torch.ones(2, columns), formats.get(name))
@@ -260,7 +268,9 @@ def test_a_ragged_tail_has_its_own_scale_and_nothing_is_padded(name, columns):
     assert torch.equal(formats.unpack(arrays, format, (3, columns)).codes, q.codes)
 
 
-@pytest.mark.parametrize("name, near", [("int3-g46", None), ("int4_g64", "int4-g64"), ("nvfp5", "nvfp4"), ("mxpf4", "mxfp4")])
+@pytest.mark.parametrize(
+    "name, near", [("int3-g46", None), ("int4_g64", "int4-g64"), ("nvfp5", "nvfp4"), ("mxpf4", "mxfp4")]
+)
 def test_an_unknown_name_offers_the_nearest(name, near):
     if near is None:
         assert formats.get(name).group == 46  # any group is a format, listed in the catalogue or not

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles.reading import with_codes
 
 from netweight import formats
+from oracles.reading import with_codes
 
 NAMES = [f.name for f in formats.catalogue()]
 DRAWS = 4000
@@ -28,9 +28,7 @@ def _encode(w, params, format, seed):
 def _neighbours(w, q) -> tuple[torch.Tensor, torch.Tensor]:
     """The grid values of each element's group directly below and above it; both the end value outside the grid."""
     count = 3 if q.format.name.startswith("ternary") else 2**q.format.bits
-    grid = torch.stack(
-        [with_codes(q, torch.full_like(q.codes, c)).decode(torch.float64) for c in range(count)]
-    )
+    grid = torch.stack([with_codes(q, torch.full_like(q.codes, c)).decode(torch.float64) for c in range(count)])
     low = torch.where(grid <= w, grid, -torch.inf).nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
     high = torch.where(grid >= w, grid, torch.inf).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
     below, above = low.max(0).values, high.min(0).values
@@ -61,7 +59,9 @@ def test_the_same_seed_gives_the_same_codes_and_another_seed_others(name):
     assert not torch.equal(_encode(w, params, format, 5).codes, _encode(w, params, format, 6).codes)
 
 
-@pytest.mark.parametrize("name", ["int4-g16", "int3-sym-g16", "e2m1-g16", "e4m3-g16", "mxfp4", "nvfp4", "nf4", "int4-g16-fz"])
+@pytest.mark.parametrize(
+    "name", ["int4-g16", "int3-sym-g16", "e2m1-g16", "e4m3-g16", "mxfp4", "nvfp4", "nf4", "int4-g16-fz"]
+)
 def test_the_mean_over_draws_is_the_weight(name):
     format = formats.get(name)
     row = torch.linspace(-0.9, 0.9, 64)

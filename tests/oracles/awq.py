@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from oracles import number_formats as nf
 
 EXPONENTS = tuple(k / 20 for k in range(20))

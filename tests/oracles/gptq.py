@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
 from oracles import number_formats as nf
 
 NEAR_TIE = 1e-6  # unit: one scale. Closer than this, the order of summation in float64 may decide the code

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from oracles import number_formats as nf
 
 P, BETA, KAPPA, ITERATIONS = 0.7, 10.0, 1.01, 20
@@ -22,10 +23,14 @@ class Solved:
     codes_OI: np.ndarray
     values_OI: np.ndarray
     errors: tuple[float, ...]  # mean |W - W_r| over the whole matrix, per iteration
+    decided: bool  # no change of the error was so small (1e-6 of it) that another order of summation turns it around
 
 
 def solve(weight_OI: np.ndarray, format_name: str) -> Solved:
-    """Alternate shrinkage and zero point until the error no longer falls, at most 20 times; keep the best."""
+    """Alternate shrinkage and zero point until the error no longer falls, at most 20 times; keep the best.
+
+    A zero is rounded to the type it is stored in as soon as it is made, so that the error judged is the stored one's.
+    """
     fitted = nf.fit(format_name, weight_OI)
     row = fitted.row
     assert fitted.zero_OI is not None
@@ -33,23 +38,26 @@ def solve(weight_OI: np.ndarray, format_name: str) -> Solved:
     s = fitted.scale_OI.astype(np.float64)
     z = fitted.zero_OI.astype(np.float64)
     groups = nf.column_groups(row, w.shape[1])
-    beta, errors = BETA, []
+    beta, errors, decided = BETA, [], True
     best = (np.inf, z)
-    for _ in range(ITERATIONS):
+    for _ in range(ITERATIONS + 1):  # the starting point and 20 updates are judged
         q = _code(w, s, z, row)
         rest = w - (q - z) * s
         errors.append(float(np.abs(rest).mean()))
-        if errors[-1] >= best[0]:
+        fall = best[0] - errors[-1]
+        moved = not np.array_equal(z, best[1])  # a zero may move without changing the error: as many up as down
+        decided &= not (moved and abs(fall) <= 1e-6 * errors[-1])
+        if fall <= 0:
             break
         best = (errors[-1], z)
         target = q - _divide(w - shrink(rest, beta), s)
         z = np.concatenate([_mean_over(target[:, g]) for g in groups], axis=1)
-        z = stored(z, row) if not row.float_zero else z
+        z = np.where(s > 0, stored(z, row), fitted.zero_OI)
         beta *= KAPPA
-    z = stored(best[1], row)
+    z = best[1]
     q = _code(w, s, z, row)
     at = [g.start for g in groups]
-    return Solved(z[:, at], q.astype(np.uint8), (q - z) * s, tuple(errors))
+    return Solved(z[:, at], q.astype(np.uint8), (q - z) * s, tuple(errors), decided)
 
 
 def shrink(x: np.ndarray, beta: float) -> np.ndarray:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
 from oracles import minifloats
 
 F32 = np.float32
 FLOAT_MAX = np.finfo(np.float32).max
-NF4 = np.array(
-    [-1, -0.69619, -0.52507, -0.39492, -0.28444, -0.18477, -0.09105, 0]
-    + [0.07958, 0.16093, 0.24611, 0.33792, 0.44071, 0.56262, 0.72296, 1]
-)  # five digits: an exact comparison with an implementation's table is not possible, see test_lookup
+NF4_NEGATIVE = [-1, -0.69619, -0.52507, -0.39492, -0.28444, -0.18477, -0.09105]
+NF4_POSITIVE = [0.07958, 0.16093, 0.24611, 0.33792, 0.44071, 0.56262, 0.72296, 1]
+NF4 = np.array([*NF4_NEGATIVE, 0, *NF4_POSITIVE])  # as published, to five digits: no bits can be compared with it
 
 
 @dataclass(frozen=True)
@@ -138,20 +138,19 @@ def _fit_nvfp4(row: Row, w: np.ndarray) -> Fitted:
         encode = F32(min(F32(2688) / amax, FLOAT_MAX)) if amax > 0 else F32(1)
     sixth = encode * (F32(1) / F32(6))
     decode = F32(1) / encode
-    scale, multiplier = np.zeros_like(w), np.zeros_like(w)
-    for top in range(0, w.shape[0], row.rows):
-        for columns in column_groups(row, w.shape[1]):
-            tile = np.s_[top : top + row.rows, columns]
-            wanted = min(np.abs(w[tile]).max() * sixth, F32(448))
-            s = F32(grid[minifloats.nearest("e4m3", wanted)])
-            with np.errstate(divide="ignore", over="ignore"):
-                m = min(F32(1) / (s * decode), FLOAT_MAX)
-            scale[tile], multiplier[tile] = s, m
-    return Fitted(row, scale, None, multiplier, encode)
+    starts = [g.start for g in column_groups(row, w.shape[1])]
+    largest = np.maximum.reduceat(np.abs(w), starts, axis=1)
+    largest = np.maximum.reduceat(largest, range(0, w.shape[0], row.rows), axis=0)
+    scale = grid[minifloats.nearest("e4m3", np.minimum(largest * sixth, F32(448)))].astype(F32)
+    with np.errstate(divide="ignore", over="ignore"):
+        multiplier = np.minimum(F32(1) / (scale * decode), FLOAT_MAX)
+    tile = np.ones((row.rows, row.group), dtype=F32)
+    spread = [np.kron(a, tile)[: w.shape[0], : w.shape[1]] for a in (scale, multiplier)]
+    return Fitted(row, spread[0], None, spread[1], encode)
 
 
 def codes(fitted: Fitted, weight: np.ndarray) -> np.ndarray:
-    """uint8 codes, rounded to nearest; computed in the dtype of ``weight`` (float32 to compare bits, float64 in methods).
+    """uint8 codes, rounded to nearest, computed in the dtype of ``weight``: float32 for bits, float64 in methods.
 
     Where the scale is 0 every code stands for 0; an integer format then gets its zero point.
     """
