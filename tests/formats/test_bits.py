@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from netweight import formats
-from oracles import bits
+from oracles import bits, minifloats
 from oracles import number_formats as nf
 from oracles.reading import read
 
@@ -142,3 +142,33 @@ def test_a_ratio_shrinks_the_range_before_the_scale_is_taken(name, ratio):
     got = read(formats.encode(torch.from_numpy(w), params, format))
     np.testing.assert_array_equal(got.scale, fitted.compact(fitted.scale_OI))
     np.testing.assert_array_equal(got.values, nf.values(fitted, nf.codes(fitted, w)))
+
+
+def _beside(x: np.ndarray) -> np.ndarray:
+    """Each float32 with its three neighbours on either side."""
+    steps = np.arange(-3, 4, dtype=np.int32)
+    return (x.astype(np.float32).view(np.int32)[:, None] + steps).view(np.float32).ravel()
+
+
+def test_nvfp4_multiplies_in_its_own_order_where_the_last_bit_decides():
+    """Blocks whose maximum lies next to a tie of E4M3, elements next to a tie of E2M1: other orders differ there."""
+    f32 = np.float32
+    differing = 0
+    for top in (7.3, 0.11, 913.0, 3e-5):
+        encode = f32(2688) / f32(top)
+        sixth = f32(1) / f32(6)
+        ties = minifloats.magnitudes("e4m3")[60:]
+        largest = _beside((ties[:-1] + ties[1:]) / 2 / np.float64(encode * sixth))
+        ours, other = largest * (encode * sixth), largest * sixth * encode
+        differing += int((minifloats.nearest("e4m3", ours) != minifloats.nearest("e4m3", other)).sum())
+        w = np.zeros((len(largest) + 1, 16), dtype=f32)
+        w[0, 0], w[1:, 0] = top, largest
+        fitted = nf.fit("nvfp4", w)
+        assert fitted.multiplier_OI is not None
+        middles = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5])
+        w[1:, 1:8] = (middles / fitted.multiplier_OI[1:, :1].astype(np.float64)).astype(f32)
+        w[1:, 8:15] = np.nextafter(w[1:, 1:8], f32(9))
+        q = read(formats.quantize(torch.from_numpy(w), formats.get("nvfp4")))
+        np.testing.assert_array_equal(q.scale, fitted.compact(fitted.scale_OI))
+        np.testing.assert_array_equal(q.codes, nf.codes(fitted, w))
+    assert differing > 50  # so the order is really put to the test
