@@ -10,7 +10,9 @@ What happens where BCa is not defined, and what the interval then says of itself
 - every item alike: the bootstrap never leaves the value. A share of 0/1 items gets the exact binomial interval, anything
   else an interval of no width and a note that it says nothing about unseen items;
 - every replicate on one side of the value, or an acceleration beyond the formula's range: the percentile interval;
-- fewer than ``TRUSTED`` items: BCa, with a note that such intervals are usually too narrow.
+- fewer than ``TRUSTED`` items: BCa, with a note that such intervals are usually too narrow. For a ratio over documents of
+  skewed difficulty and varied length, what claims 95 % covers about 71 % at 4 documents, 83 % at 8, 87 % at 15, 91 % at 30
+  and 93 % at 60 (simulated in tests/evaluate/test_coverage.py).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-TRUSTED = 20  # items below which a bootstrap interval is usually too narrow (tests/evaluate measures how much)
+TRUSTED = 30  # items from which a nominal 95 % covers 90 % or more on skewed data, see above
 ALIKE = 1e-12  # relative spread below which items differ by rounding only: about 4,000 float64 roundings
 CHUNK = 1_000_000  # item indices drawn at a time: 8 MB
 
