@@ -27,8 +27,8 @@ def random_bigram(name: str, seed: int, *, scale: float = 1.0) -> Subject:
 
 def model_of(subject: Subject):
     """The subject as the oracles call a model: ids of one window -> rows of logits."""
-    assert subject.logits is not None
-    return lambda ids: subject.logits(torch.tensor([ids]), None)[0].tolist()
+    logits = subject.skill("logits")
+    return lambda ids: logits(torch.tensor([ids]), None)[0].tolist()
 
 
 def text(*documents: str, bos_id: int | None = None) -> Text:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
-from evaluate.fakes import LETTERS, bigram, encode, model_of, random_bigram
 from oracles import metrics_language as oracle
 from scipy import stats
 
+from evaluate.fakes import LETTERS, bigram, encode, model_of, random_bigram
 from netweight.errors import DataError, EvidenceError
 from netweight.evaluate import (
     ChoiceItem,
@@ -83,7 +84,7 @@ def test_choices_are_scored_as_the_definition_says(delimiter):
 def test_the_context_that_makes_the_continuation_likelier_is_chosen():
     item = ContextChoiceItem(("the a", "the b"), "z.", 1)
     data = Items("context-choices", (item, item), "made up", encode=encode)
-    found = measure("multiple_choice", data, favouring("knows", **{"b_": 4.0}), favouring("errs", **{"a_": 4.0}))
+    found = measure("multiple_choice", data, favouring("knows", b_=4.0), favouring("errs", a_=4.0))
     assert [found[name, "multiple_choice_raw"].value for name in ("knows", "errs")] == [1.0, 0.0]
     assert found["knows", "multiple_choice_normalised"].value == 1.0
 
@@ -91,7 +92,7 @@ def test_the_context_that_makes_the_continuation_likelier_is_chosen():
 def test_greedy_accuracy_needs_every_token_to_be_the_likeliest():
     items = tuple(ContinuationItem("so", word) for word in ("ab", "ac"))
     data = Items("continuations", items, "made up", encode=encode)
-    subject = favouring("model", **{"o_": 5.0, "_a": 5.0, "ab": 5.0})
+    subject = favouring("model", o_=5.0, _a=5.0, ab=5.0)
     found = measure("lambada", data, subject)
     assert found["model", "lambada_accuracy"].value == 0.5
     sure = -math.log(math.exp(5) / (math.exp(5) + V - 1))
@@ -113,8 +114,8 @@ def test_lambada_equals_its_definition():
 
 
 def merging(text: str) -> list[int]:
-    """A tokenizer that joins "ab" wherever it meets it."""
-    return [99 if part == "ab" else encode(part)[0] for part in text.replace("ab", "|ab|").replace("|", "\0").split("\0") for part in ([part] if part == "ab" else list(part))]
+    """A tokenizer that joins "ab" into token 99 wherever it meets it."""
+    return [99 if part == "ab" else encode(part)[0] for part in re.findall("ab|.", text)]
 
 
 def test_a_token_across_the_border_belongs_to_the_continuation():
@@ -168,7 +169,13 @@ def letter_counts(name: str, *, noise: float = 0.0) -> Subject:
 
 PAIRS = tuple(
     PairItem(a, b, s)
-    for a, b, s in (("a cat", "a cat", 5.0), ("a cat", "the cats", 3.5), ("a dog", "so it is", 0.5), ("no", "on", 3.5), ("x y", "z", 0.0))
+    for a, b, s in (
+        ("a cat", "a cat", 5.0),
+        ("a cat", "the cats", 3.5),
+        ("a dog", "so it is", 0.5),
+        ("no", "on", 3.5),
+        ("x y", "z", 0.0),
+    )
 )
 
 
@@ -176,7 +183,7 @@ def test_similarity_is_the_rank_correlation_of_cosines():
     found = measure("sts_spearman", Items("pairs", PAIRS, "made up"), letter_counts("counts"))
     vectors = [[np.array([t.count(c) for c in LETTERS]) for t in (p.first, p.second)] for p in PAIRS]
     cosines = [float(a @ b / math.sqrt((a @ a) * (b @ b))) for a, b in vectors]
-    want = stats.spearmanr(cosines, [p.score for p in PAIRS]).statistic
+    want = stats.spearmanr(cosines, [p.score for p in PAIRS])[0]
     assert found["counts", "sts_spearman"].value == pytest.approx(want, rel=1e-12)
 
 
@@ -220,7 +227,9 @@ def test_labels_beyond_the_classes_are_refused():
 
 
 def test_a_nan_logit_names_its_input():
-    subject = Subject("net", "sha", classify=lambda rows: torch.where(rows[:, None] == 9, float("nan"), torch.zeros(1, 2)))
+    subject = Subject(
+        "net", "sha", classify=lambda rows: torch.where(rows[:, None] == 9, float("nan"), torch.zeros(1, 2))
+    )
     data = Labelled(torch.arange(12), torch.zeros(12, dtype=torch.int64), "made up")
     with pytest.raises(EvidenceError, match="net: nan at input 9"):
         measure("top1_accuracy", data, subject)

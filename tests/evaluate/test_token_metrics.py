@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from evaluate.fakes import DOCUMENTS, LETTERS, bigram, encode, model_of, random_bigram, text
 from oracles import metrics_language as oracle
 
+from evaluate.fakes import DOCUMENTS, LETTERS, bigram, encode, model_of, random_bigram, text
 from netweight.errors import DataError, EvidenceError, SettingsError
 from netweight.evaluate import Subject, run, task
 
@@ -62,7 +62,8 @@ def test_every_metric_equals_its_definition_token_by_token(window, stride):
     want = oracle.kl_divergence(model_of(reference), model_of(subject), documents, window, stride)
     assert value(claims, "kl_divergence", "small") == pytest.approx(want, rel=ROUNDING)
     rows, other = (
-        [r for ids in documents for r in oracle.token_rows(model_of(s), ids, window, stride)] for s in (subject, reference)
+        [r for ids in documents for r in oracle.token_rows(model_of(s), ids, window, stride)]
+        for s in (subject, reference)
     )
     agree = [oracle.argmax(a) == oracle.argmax(b) for (a, _), (b, _) in zip(rows, other, strict=True)]
     assert value(claims, "top_token_agreement", "small") == pytest.approx(sum(agree) / len(agree), rel=ROUNDING)
@@ -126,10 +127,9 @@ def test_blocks_of_tokens_do_not_change_a_score(monkeypatch):
 def poisoned(name: str, *, at: int | None = None) -> Subject:
     """NaN logits at padding, and at the given position of the first row."""
     clean = random_bigram(name, 0)
-    assert clean.logits is not None
 
     def logits(ids, mask):
-        found = clean.logits(ids, mask).clone()
+        found = clean.skill("logits")(ids, mask).clone()
         if mask is not None:
             found[mask == 0] = float("nan")
         if at is not None:

@@ -140,7 +140,8 @@ def _interval(sample: Sample, replicates_R: np.ndarray | None) -> Interval:
     if isinstance(sample, Sampled) and sample.shape == "median":
         return _statistics.median_interval(sample.values_NK[:, 0], items=sample.items)
     if replicates_R is None:
-        return Interval(None, None, f"none: {sample.n} {sample.items}, and an interval needs at least 2")
+        method = f"none: {sample.n} {sample.items}, and an interval needs at least 2"
+        return Interval(None, None, method, f"n = {sample.n}: how far the value would vary is unknown, not nothing")
     if sample.binary and np.ptp(sample.values_NK[:, 0]) == 0:
         return _statistics.binomial_interval(int(sample.values_NK[:, 0].sum()), sample.n, items=sample.items)
     return _statistics.bca(sample.value(), replicates_R, sample.leave_one_out(), items=sample.items)
