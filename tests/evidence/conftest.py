@@ -46,19 +46,35 @@ def ledger(format_name: str, bits: float, error: float, *, seed: int = 0, fallba
                 notes=("damping raised from 0.01 to 0.1: the Hessian was not positive definite",) if block < fallbacks and kind == "mlp.down_proj" else (),
                 fallback=block < fallbacks and kind == "mlp.down_proj",
             ))  # fmt: skip
-    rows.append(Row("lm_head", "linear", (49152, 576), "left", tied_to="model.embed_tokens", reason="shares the weight of model.embed_tokens"))
+    rows.append(
+        Row(
+            "lm_head",
+            "linear",
+            (49152, 576),
+            "left",
+            tied_to="model.embed_tokens",
+            reason="shares the weight of model.embed_tokens",
+        )
+    )
     return Ledger(tuple(rows))
 
 
-def claim(metric: str, value: float | None, half: float | None, unit: str, subject: str, text: str = "", **more: Any) -> Claim:
+def claim(
+    metric: str, value: float | None, half: float | None, unit: str, subject: str, text: str = "", **more: Any
+) -> Claim:
     documents, tokens = TEXTS.get(text, (0, 0))
     source, _, split = text.partition("/")
-    data = {"source": source, "split": split, "sha256": sha(text), "documents": documents, "tokens": tokens} if text else {}
+    data = (
+        {"source": source, "split": split, "sha256": sha(text), "documents": documents}
+        | ({"tokens": tokens} if tokens else {})
+        if text
+        else {}
+    )
     low, high = (None, None) if half is None or value is None else (value - half * 0.94, value + half)
     given = {
         "n": documents or 1, "low": low, "high": high,
-        "interval": "BCa bootstrap over documents, 2000 resamples" if low is not None else "exact",
-        "subject_sha256": sha(subject), "settings": {"window": 512, "stride": 256} if metric == "perplexity" else {}, "data": data,
+        "interval": "BCa bootstrap over documents, 2000 resamples" if low is not None else "none: nothing is random",
+        "subject_sha256": sha(subject), "settings": {"task": metric, "window": 512, "stride": 256, "run": {"batch_size": 4, "reference": ORIGINAL}}, "data": data,
         "seeds": {"bootstrap": 0} if low is not None else {}, "environment": ENVIRONMENT,
         "command": f"netweight verify out/{subject.lower()} --metric {metric}", "better": "lower",
     }  # fmt: skip
@@ -71,25 +87,28 @@ def against(difference: float, low: float, high: float, margin: float | None, ve
 
 def original_claims() -> list[Claim]:
     return [
-        claim("bytes_on_disk", 269_060_552, None, "bytes", ORIGINAL),
-        claim("perplexity", 19.83, 0.91, "", ORIGINAL, "wikitext2/test"),
-        claim("perplexity", 9.417, 0.62, "", ORIGINAL, "pydoc-topics/test"),
+        claim("bytes_on_disk", 269_060_552, None, "B", ORIGINAL),
+        claim("perplexity", 19.83, 0.91, "1", ORIGINAL, "wikitext2/test"),
+        claim("perplexity", 9.417, 0.62, "1", ORIGINAL, "pydoc-topics/test"),
         claim("accuracy", 0.428, 0.044, "fraction", ORIGINAL, "lambada/test", better="higher"),
         claim("latency", 0.0412, 0.0013, "s", ORIGINAL, interval="median of 30 repetitions, bootstrap", n=30),
-        claim("energy", 1.84, 0.09, "J", ORIGINAL, provenance="estimated", n=30, note="processor time times rated power"),
+        claim(
+            "energy", 1.84, None, "J", ORIGINAL, provenance="estimated", n=1, note="processor time times rated power"
+        ),
     ]
 
 
 def artifact_claims(name: str, size: int, worse: float, verdicts: tuple[Any, Any, Any]) -> list[Claim]:
     a, b, c = verdicts
     return [
-        claim("bytes_on_disk", size, None, "bytes", name),
-        claim("perplexity", 19.83 + worse, 0.97, "", name, "wikitext2/test", comparison=against(worse, worse * 0.8, worse * 1.2, 1.0, a)),
-        claim("perplexity", 9.417 + worse / 2, 0.66, "", name, "pydoc-topics/test",
+        claim("bytes_on_disk", size, None, "B", name),
+        claim("perplexity", 19.83 + worse, 0.97, "1", name, "wikitext2/test", comparison=against(worse, worse * 0.8, worse * 1.2, 1.0, a)),
+        claim("perplexity", 9.417 + worse / 2, 0.66, "1", name, "pydoc-topics/test",
               comparison=against(worse / 2, worse * 0.3, worse * 0.8, 1.0, b)),
         claim("accuracy", 0.428 - worse / 40, 0.044, "fraction", name, "lambada/test", better="higher",
               comparison=against(-worse / 40, -worse / 40 - 0.021, -worse / 40 + 0.019, 0.03, c)),
-        claim("kl_divergence", 0.021 * worse, 0.003, "nats", name, "wikitext2/test", comparison=None),
+        claim("kl_divergence", 0.021 * worse, 0.003, "nat/token", name, "wikitext2/test",
+              comparison=against(0.021 * worse, 0.021 * worse - 0.003, 0.021 * worse + 0.003, None)),
         claim("latency", 0.0456, 0.0011, "s", name, interval="median of 30 repetitions, bootstrap", n=30,
               comparison=against(0.0044, 0.0031, 0.0058, None)),
         claim("energy", None, None, "J", name, provenance="unavailable", n=0, note="no energy counter on this machine"),
@@ -106,9 +125,19 @@ def artifact(name: str, title: str, size: int, ledger: Ledger, claims: list[Clai
         "parity": {"layers": 210, "blocks": 30, "end": "bit-identical"},
     }  # fmt: skip
     recipe = f'seed = 0\n\n[calibration]\nsource = "pydoc-topics/train"\nsamples = 128\nlength = 512\n\n[[step]]\nuse = "gptq"\nformat = "{format_name}"\nskip = ["lm_head"]\n'
-    overlap = [{"calibration": "pydoc-topics/train", "test": test, "n": 13, "shared": 0, "share": 0.0, "examples": []} for test in TEXTS]
+    overlap = [
+        {"calibration": "pydoc-topics/train", "test": test, "n": 13, "shared": 0, "share": 0.0, "examples": []}
+        for test in TEXTS
+    ]
     run = {"seconds": 132.4, "peak_memory_bytes": 1_910_000_000}
-    given = {"claims": claims, "ledger": ledger, "manifest": manifest, "recipe_toml": recipe, "run": run, "overlap": overlap}
+    given = {
+        "claims": claims,
+        "ledger": ledger,
+        "manifest": manifest,
+        "recipe_toml": recipe,
+        "run": run,
+        "overlap": overlap,
+    }
     return ReportInput(name, title, **(given | more))
 
 
@@ -137,4 +166,7 @@ def with_overlap() -> list[ReportInput]:
     seen = {"calibration": "pydoc-topics/train", "test": "pydoc-topics/test", "n": 13, "shared": 118, "share": 0.0029,
             "examples": ["the following table summarizes the operator precedence in python from highest precedence to"]}  # fmt: skip
     first, second = sample()
-    return [type(i)(**(vars(i) | {"overlap": [seen, *[o for o in i.overlap if o["test"] != seen["test"]]]})) for i in (first, second)]
+    return [
+        type(i)(**(vars(i) | {"overlap": [seen, *[o for o in i.overlap if o["test"] != seen["test"]]]}))
+        for i in (first, second)
+    ]

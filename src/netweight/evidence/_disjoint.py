@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from netweight.evidence._input import ReportInput
-from netweight.evidence._numbers import percent, short_hash
-from netweight.evidence._table import Tone, data_name
+from netweight.evidence._numbers import percent, scale, short_hash
+from netweight.evidence._words import Tone, data_name
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,20 @@ def _headline(pairs: Sequence[Pair], silent: Sequence[str], used: Sequence[Text]
     overlapping = [pair for pair in pairs if pair.found]
     unchecked = [pair for pair in pairs if pair.found is None]
     if overlapping:
-        what = "; ".join(f"{p.test} shares {p.found:,} {p.words}-grams ({p.share}) with {p.calibration}" for p in overlapping)
+        what = "; ".join(
+            f"{p.test} shares {p.found:,} {p.words}-grams ({p.share}) with {p.calibration}" for p in overlapping
+        )
         return "bad", f"Test text was seen in calibration: {what}. Scores on it may be better than they should be."
     if silent:
-        return "warn", f"The calibration data of {', '.join(silent)} is not recorded, so an overlap with the test text cannot be ruled out."
+        return (
+            "warn",
+            f"The calibration data of {', '.join(silent)} is not recorded, so an overlap with the test text cannot be ruled out.",
+        )
     if unchecked:
-        return "warn", f"Not checked for shared text: {'; '.join(f'{p.calibration} against {p.test}' for p in unchecked)}."
+        return (
+            "warn",
+            f"Not checked for shared text: {'; '.join(f'{p.calibration} against {p.test}' for p in unchecked)}.",
+        )
     if pairs:
         words = "/".join(str(n) for n in sorted({pair.words for pair in pairs}))
         count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
@@ -83,16 +91,21 @@ def _calibration(report_input: ReportInput) -> list[Text]:
     found = report_input.manifest.get("calibration")
     if not found:
         return []
-    parts = [_count(found, "samples", "windows"), _count(found, "length", "tokens each"), _count(found, "tokens", "tokens in all")]
+    parts = [
+        _count(found, "samples", "windows"),
+        _count(found, "length", "tokens each"),
+        _count(found, "tokens", "tokens in all"),
+    ]
     return [Text("calibration", _name(found), short_hash(found.get("sha256")), ", ".join(filter(None, parts)))]
 
 
 def _tests(report_input: ReportInput) -> list[Text]:
+    """What the scores were measured on; text that only kept the machine busy for a timing is no test."""
     texts = []
     for claim in report_input.claims:
-        if data_name(claim):
-            parts = [_count(claim.data, "documents", "documents"), _count(claim.data, "items", "items"), _count(claim.data, "tokens", "tokens")]
-            texts.append(Text("test", data_name(claim), short_hash(claim.data.get("sha256")), ", ".join(filter(None, parts))))
+        if data_name(claim) and scale(claim.unit, 1.0).unit not in ("s", "J"):
+            amount = _count(claim.data, "documents", "documents") or _count(claim.data, "items", "items")
+            texts.append(Text("test", data_name(claim), short_hash(claim.data.get("sha256")), amount))
     return texts
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from netweight.claim import Claim
 from netweight.errors import EvidenceError
-from netweight.evidence._table import BITS, SIZE
+from netweight.evidence._words import BITS, SIZE
 from netweight.ledger import Ledger, Row
 
 
@@ -47,14 +47,18 @@ def check(inputs: Sequence[ReportInput]) -> None:
     hashes = {_model(i).get("sha256") for i in inputs} - {None}
     if len(hashes) > 1:
         names = ", ".join(f"{i.name!r} of {str(_model(i).get('sha256'))[:12]}" for i in inputs)
-        raise EvidenceError(f"these artifacts come from different originals ({names}); write one report for each original")
+        raise EvidenceError(
+            f"these artifacts come from different originals ({names}); write one report for each original"
+        )
 
 
 def original_name(inputs: Sequence[ReportInput]) -> str:
     """The subject the artifacts are measured against: as the comparisons name it, else as the manifest does."""
     artifacts = {i.name for i in inputs}
     claims = [claim for i in inputs for claim in i.claims]
-    references = Counter(c.comparison.reference for c in claims if c.comparison and c.comparison.reference not in artifacts)
+    references = Counter(
+        c.comparison.reference for c in claims if c.comparison and c.comparison.reference not in artifacts
+    )
     if references:
         return min(references, key=lambda name: (-references[name], name))
     named = str(_model(inputs[0]).get("name") or "original")

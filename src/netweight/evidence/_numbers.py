@@ -15,7 +15,7 @@ _PREFIXES: dict[str, tuple[tuple[float, str], ...]] = {
 }
 _ALIASES = {"B": "bytes", "byte": "bytes", "seconds": "s", "second": "s", "joules": "J", "joule": "J"}
 _FRACTIONS = ("fraction", "share", "proportion")
-_SILENT = ("", "1", "ratio", "dimensionless")  # units that say nothing to a reader
+SILENT_UNITS = ("", "1", "ratio", "dimensionless")  # units that say nothing to a reader
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,18 @@ class Scale:
 
 
 def scale(unit: str, magnitude: float | None, *, metric: str = "") -> Scale:
-    """The prefix that suits a number of this size: 269060000 bytes are shown in MB, a fraction in percent."""
+    """The prefix that suits a number of this size: 269060000 bytes are shown in MB, a fraction in percent (and its
+    differences in percentage points)."""
     name = _ALIASES.get(unit, unit)
     if name in _FRACTIONS:
-        return Scale(0.01, "%", "percentage points")
+        return Scale(0.01, "%", "points")
     if name in _PREFIXES:
         size = abs(magnitude) if magnitude is not None and math.isfinite(magnitude) else 0.0
-        factor, shown = next((p for p in _PREFIXES[name] if size >= p[0]), _PREFIXES[name][0 if name != "bytes" else -1])
+        factor, shown = next(
+            (p for p in _PREFIXES[name] if size >= p[0]), _PREFIXES[name][0 if name != "bytes" else -1]
+        )
         return Scale(factor, shown, shown)
-    shown = "" if name in _SILENT or name == metric else name
+    shown = "" if name in SILENT_UNITS or name == metric else name
     return Scale(1.0, shown, shown)
 
 

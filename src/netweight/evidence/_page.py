@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from netweight.claim import Claim
-from netweight.evidence._input import ReportInput, bits_per_weight, claims_by_subject, elements, headings, original_name
-from netweight.evidence._numbers import MISSING, duration, number, quantity
-from netweight.evidence._table import Cell, Tone, VerdictTable, claim_cell, data_name, metric_name
-from netweight.ledger import Ledger, Row
+from netweight.evidence._input import ReportInput, bits_per_weight, claims_by_subject, headings, original_name
+from netweight.evidence._numbers import SILENT_UNITS, duration, number, quantity
+from netweight.evidence._table import MetricRow, VerdictTable
+from netweight.evidence._words import Cell, Tone, claim_cell, data_name, metric_name
 
+TONES: tuple[Tone, ...] = ("good", "warn", "bad", "plain", "missing")
 Facts = tuple[tuple[str, str], ...]
 
 
@@ -25,43 +26,7 @@ class Card:
     size: str
     size_note: str
     done: str
-    verdicts: tuple[tuple[Tone, str], ...]
-
-
-@dataclass(frozen=True)
-class LedgerGroup:
-    """Layers that share a fate."""
-
-    what: str
-    reason: str
-    kind: str
-    layers: str
-    size: str
-    bits: str
-    output_error: str
-    weight_error: str
-
-
-@dataclass(frozen=True)
-class LedgerRow:
-    module: str
-    kind: str
-    shape: str
-    what: str
-    size: str
-    output_error: str
-    weight_error: str
-    samples: str
-    remarks: tuple[str, ...]
-    fallback: bool
-
-
-@dataclass(frozen=True)
-class LedgerView:
-    title: str
-    groups: tuple[LedgerGroup, ...]
-    remarked: tuple[LedgerRow, ...]
-    rows: tuple[LedgerRow, ...]
+    verdicts: tuple[tuple[Tone, str, str], ...]  # tone, "2 non-inferior", the metrics meant
 
 
 @dataclass(frozen=True)
@@ -73,7 +38,6 @@ class ClaimView:
     n: str
     command: str
     facts: Facts
-    environment: int  # number of the environment in the page's list; 0 is none recorded
 
 
 @dataclass(frozen=True)
@@ -90,11 +54,6 @@ class ArtifactView:
 def cards(inputs: Sequence[ReportInput], table: VerdictTable) -> tuple[Card, ...]:
     shown = headings(inputs)
     return tuple(_card(i, shown[i.name], table) for i in inputs)
-
-
-def ledgers(inputs: Sequence[ReportInput]) -> tuple[LedgerView, ...]:
-    shown = headings(inputs)
-    return tuple(_ledger(shown[i.name], i.ledger) for i in inputs)
 
 
 def environments(inputs: Sequence[ReportInput]) -> tuple[Facts, ...]:
@@ -118,7 +77,8 @@ def claims(inputs: Sequence[ReportInput]) -> tuple[ClaimView, ...]:
 def artifacts(inputs: Sequence[ReportInput]) -> tuple[ArtifactView, ...]:
     shown = headings(inputs)
     return tuple(
-        ArtifactView(shown[i.name], _artifact_facts(i), *_parity(i.manifest.get("parity")), i.recipe_toml.strip()) for i in inputs
+        ArtifactView(shown[i.name], _artifact_facts(i), *_parity(i.manifest.get("parity")), i.recipe_toml.strip())
+        for i in inputs
     )
 
 
@@ -135,14 +95,35 @@ def facts(values: Mapping[str, Any]) -> Facts:
 
 def _card(report_input: ReportInput, title: str, table: VerdictTable) -> Card:
     column = table.subjects.index(title)
-    cells = [row.cells[column] for row in table.rows]
-    size = cells[0]
+    size = table.rows[0].cells[column]
     bits = bits_per_weight(report_input.ledger.quantized())
-    known = [f"{size.difference} than the original" if size.difference.endswith(("smaller", "larger")) else size.difference]
+    known = [
+        f"{size.difference} than the original" if size.difference.endswith(("smaller", "larger")) else size.difference
+    ]
     known += [f"{number(bits)} bits per quantized weight"] if bits else []
-    counts = Counter((cell.tone, cell.verdict.split(":")[0].split("(")[0].split(";")[0].strip()) for cell in cells if cell.verdict)
-    verdicts = tuple((tone, f"{count} {words}") for (tone, words), count in sorted(counts.items(), key=lambda item: item[0][0]))
-    return Card(title, size.value, ", ".join(filter(None, known)), _done(report_input), verdicts)
+    return Card(title, size.value, ", ".join(filter(None, known)), _done(report_input), _verdicts(table, column))
+
+
+def _verdicts(table: VerdictTable, column: int) -> tuple[tuple[Tone, str, str], ...]:
+    """The column's verdicts, gathered: tone, how many of which, and the first few metrics by name."""
+    met: dict[tuple[Tone, str], list[str]] = {}
+    for row in table.rows:
+        cell = row.cells[column]
+        if cell.verdict:
+            met.setdefault((cell.tone, re.split("[:;(]| is stated", cell.verdict)[0].strip()), []).append(
+                _row_name(row)
+            )
+    order = sorted(met.items(), key=lambda item: (item[0][1] == "not compared", TONES.index(item[0][0])))
+    return tuple((tone, f"{len(names)} {word}", _few(names)) for (tone, word), names in order)
+
+
+def _row_name(row: MetricRow) -> str:
+    data = row.detail.split(", ")[0]
+    return row.label if not data or data.endswith("is better") else f"{row.label} on {data}"
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _done(report_input: ReportInput) -> str:
@@ -153,82 +134,27 @@ def _done(report_input: ReportInput) -> str:
     formats = Counter(row.format for row in ledger.quantized())
     steps = list(dict.fromkeys(" + ".join(row.steps) for row in ledger.quantized() if row.steps))
     stored = ", ".join(f"{count} as {name}" for name, count in formats.most_common()) or "none"
-    parts = [f"{len(ledger.quantized())} of {len(ledger)} layers quantized ({stored})" + (f" by {', '.join(steps)}" if steps else "")]
+    parts = [
+        f"{len(ledger.quantized())} of {len(ledger)} layers quantized ({stored})"
+        + (f" by {', '.join(steps)}" if steps else "")
+    ]
     parts += [f"{len(ledger.left())} left alone"] if ledger.left() else []
-    parts += [f"{len(ledger.fallbacks())} fell back to something the recipe did not ask for"] if ledger.fallbacks() else []
+    parts += (
+        [f"{len(ledger.fallbacks())} fell back to something the recipe did not ask for"] if ledger.fallbacks() else []
+    )
     seconds = report_input.run.get("seconds")
     parts += [f"took {duration(seconds)}"] if isinstance(seconds, int | float) else []
     return "; ".join(parts) + "."
 
 
-def _ledger(title: str, ledger: Ledger) -> LedgerView:
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in ledger:
-        groups.setdefault((_what(row), row.reason, row.kind), []).append(row)
-    rows = [_ledger_row(row) for row in ledger]
-    return LedgerView(
-        title,
-        tuple(_group(*key, found) for key, found in groups.items()),
-        tuple(row for row in rows if row.fallback or row.remarks),
-        tuple(rows),
-    )
-
-
-def _what(row: Row) -> str:
-    if row.action == "left":
-        return "left alone"
-    return f"{row.action} as {row.format or 'unnamed format'}" + (f" by {' + '.join(row.steps)}" if row.steps else "")
-
-
-def _group(what: str, reason: str, kind: str, rows: Sequence[Row]) -> LedgerGroup:
-    before, after = sum(row.bytes_before for row in rows), sum(row.bytes_after for row in rows)
-    complete = all(row.bytes_before and row.bytes_after for row in rows)
-    bits = bits_per_weight(rows)
-    return LedgerGroup(
-        what=what,
-        reason=reason,
-        kind=kind,
-        layers=f"{len(rows)}",
-        size=f"{quantity(before, 'bytes')} → {quantity(after, 'bytes')}" if complete else "not recorded",
-        bits=number(bits) if bits else "shared with its tied layer" if all(row.tied_to for row in rows) else "not recorded",
-        output_error=_spread([row.output_error for row in rows], rows),
-        weight_error=_spread([row.weight_error for row in rows], rows),
-    )
-
-
-def _spread(values: Sequence[float | None], rows: Sequence[Row]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "unchanged" if all(row.action == "left" for row in rows) else MISSING
-    several = f"median {_error(median(known))}, largest {_error(max(known))}" if len(known) > 1 else _error(known[0])
-    return several + (f" ({len(values) - len(known)} {MISSING})" if len(known) < len(values) else "")
-
-
-def _ledger_row(row: Row) -> LedgerRow:
-    remarks = ("FALLBACK",) if row.fallback and not row.notes else ()
-    size = f"{quantity(row.bytes_before, 'bytes')} → {quantity(row.bytes_after, 'bytes')}"
-    unchanged = "unchanged" if row.action == "left" else MISSING
-    return LedgerRow(
-        module=row.module or "(the model itself)",
-        kind=row.kind,
-        shape=" × ".join(map(str, row.shape)) if elements(row) else "no shape",
-        what=_what(row) + (f": {row.reason}" if row.reason else "") + (f"; tied to {row.tied_to}" if row.tied_to else ""),
-        size=size if row.bytes_before and row.bytes_after else "not recorded",
-        output_error=unchanged if row.output_error is None else _error(row.output_error),
-        weight_error=unchanged if row.weight_error is None else _error(row.weight_error),
-        samples=f"{row.samples:,}" if row.samples else "none",
-        remarks=(*remarks, *row.notes),
-        fallback=row.fallback,
-    )
-
-
-def _error(value: float) -> str:
-    return f"{value:.3g}"
-
-
 def _claim(claim: Claim, heading: str, original: str, known: Sequence[Facts]) -> ClaimView:
     comparison = claim.comparison
-    found = {"exact value": None if claim.value is None else f"{claim.value!r} {claim.unit}".strip(), "interval": claim.interval}
+    found = {
+        "exact value": None
+        if claim.value is None
+        else f"{claim.value!r} {'' if claim.unit in SILENT_UNITS else claim.unit}".strip(),
+        "interval": claim.interval,
+    }
     if comparison:
         found["comparison"] = f"{comparison.test or 'paired difference'}, against {comparison.reference}"
         found |= {} if comparison.p_value is None else {"p-value": _p(comparison.p_value)}
@@ -237,11 +163,10 @@ def _claim(claim: Claim, heading: str, original: str, known: Sequence[Facts]) ->
     found |= {f"seed {key}": value for key, value in claim.seeds.items()}
     found |= {"SHA-256 of what was measured": claim.subject_sha256}
     found |= {"note": claim.note} if claim.note else {}
-    number_of = known.index(facts(claim.environment)) + 1 if claim.environment else 0
-    subject = heading if heading in (claim.subject, "Original") else f"{heading}"
+    found |= {"environment": f"number {known.index(facts(claim.environment)) + 1} below" if claim.environment else None}
     cell = claim_cell(claim, original=original)
     n = f"{claim.n:,}" if claim.n else "none"
-    return ClaimView(metric_name(claim.metric), data_name(claim), subject, cell, n, claim.command, facts(found), number_of)
+    return ClaimView(metric_name(claim.metric), data_name(claim), heading, cell, n, claim.command, facts(found))
 
 
 def _artifact_facts(report_input: ReportInput) -> Facts:
@@ -256,7 +181,9 @@ def _artifact_facts(report_input: ReportInput) -> Facts:
         "bytes before": quantity(size.get("before"), "bytes"),
         "bytes after": quantity(size.get("after"), "bytes"),
         "formats": manifest.get("formats"),
-        "calibration": manifest.get("calibration", "") if "calibration" not in manifest else manifest["calibration"] or "none used",
+        "calibration": manifest.get("calibration", "")
+        if "calibration" not in manifest
+        else manifest["calibration"] or "none used",
         "written with": manifest.get("versions"),
     }
     return facts(found) + tuple((f"run: {key.replace('_', ' ')}", text) for key, text in _run(report_input.run))
@@ -269,7 +196,7 @@ def _run(run: Mapping[str, Any]) -> Facts:
 
 
 def _with_suffix(key: str, value: float) -> str:
-    if key.endswith("bytes") or key.endswith("memory"):
+    if key.endswith(("bytes", "memory")):
         return quantity(value, "bytes")
     if key.endswith(("seconds", "_s")):
         return duration(value)
@@ -281,7 +208,10 @@ def _parity(parity: Mapping[str, Any] | None) -> tuple[str, Tone]:
         return "Not recorded: nothing shows that the files compute what the compression simulated.", "warn"
     parts = [f"{parity[key]} {key}" for key in ("layers", "blocks") if parity.get(key)]
     end = f"; at the model's output: {parity['end']}" if parity.get("end") else "; the model's output was not compared"
-    return f"Reloaded from disk and compared with the simulation: {' and '.join(parts) or 'no layers'}{end}.", "good" if parts else "warn"
+    return (
+        f"Reloaded from disk and compared with the simulation: {' and '.join(parts) or 'no layers'}{end}.",
+        "good" if parts else "warn",
+    )
 
 
 def _p(value: float) -> str:
@@ -296,5 +226,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     return str(value)
-
-

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from netweight.claim import Claim
 from netweight.evidence._numbers import scale, visible
 from netweight.evidence._svg import SERIES, drawing, figure, inline, label
-from netweight.evidence._table import SIZE, data_name, key_of, metric_name, value_and_interval
+from netweight.evidence._table import key_of
+from netweight.evidence._words import SIZE, data_name, metric_name, value_and_interval
 from netweight.ledger import Ledger, Row
 
 MARKERS = "osD^vPX*"
@@ -96,7 +97,9 @@ def _quality_plot(points: Sequence[Point], largest_bytes: float, name: str) -> s
     drawn = figure(4.3, 2.9)
     axes = drawn.subplots()
     for point in points:
-        value, low, high = (float(x or 0) / values.factor for x in (point.claim.value, point.claim.low, point.claim.high))
+        value, low, high = (
+            float(x or 0) / values.factor for x in (point.claim.value, point.claim.low, point.claim.high)
+        )
         axes.errorbar(
             point.size_bytes / sizes.factor, value, yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
             color=SERIES[point.number % len(SERIES)], marker=MARKERS[point.number % len(MARKERS)], markersize=7, capsize=4,
@@ -115,11 +118,15 @@ def _points_told(points: Sequence[Point]) -> str:
     for point in points:
         value, interval = value_and_interval(point.claim)
         size = scale("bytes", point.size_bytes)
-        words.append(f"{visible(point.subject)}: {point.size_bytes / size.factor:.4g} {size.unit}, {value}, {interval}.")
+        words.append(
+            f"{visible(point.subject)}: {point.size_bytes / size.factor:.4g} {size.unit}, {value}, interval {interval}."
+        )
     return " ".join(words)
 
 
-def _error_plot(kind: str, across: str, highest: float, name: str, rows: Mapping[tuple[str, int], list[tuple[int, Row]]]) -> str:
+def _error_plot(
+    kind: str, across: str, highest: float, name: str, rows: Mapping[tuple[str, int], list[tuple[int, Row]]]
+) -> str:
     drawn = figure(4.3, 2.1)
     axes = drawn.subplots()
     for (_, number), placed in rows.items():
@@ -135,7 +142,7 @@ def _error_plot(kind: str, across: str, highest: float, name: str, rows: Mapping
     axes.set_title(label(kind, 44))
     axes.set_xlabel(across)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     return inline(drawn, name=name, title=f"Relative error, {visible(kind)}", description=_errors_told(rows))
 
 
@@ -143,10 +150,14 @@ def _errors_told(rows: Mapping[tuple[str, int], Sequence[tuple[int, Row]]]) -> s
     words = []
     for (subject, _), placed in rows.items():
         for attribute, what in (("output_error", "output"), ("weight_error", "weight")):
-            known = sorted((getattr(row, attribute), row.module) for _, row in placed if getattr(row, attribute) is not None)
+            known = sorted(
+                (getattr(row, attribute), row.module) for _, row in placed if getattr(row, attribute) is not None
+            )
             if known:
                 middle, (worst, module) = known[len(known) // 2][0], known[-1]
-                words.append(f"{visible(subject)}, {what}: median {middle:.3g}, largest {worst:.3g} at {visible(module)}.")
+                words.append(
+                    f"{visible(subject)}, {what}: median {middle:.3g}, largest {worst:.3g} at {visible(module)}."
+                )
     return " ".join(words)
 
 
@@ -158,7 +169,9 @@ def _places(rows: Sequence[Row], ledgers: Mapping[str, Ledger]) -> tuple[Places,
     numbers = {m.group(2) for m in split.values() if m}
     if len(blocks) == 1 and len(numbers) > 1 and len(kinds) <= MOST_PANELS:
         return {module: (m.group(3), int(m.group(2))) if m else (module, 0) for module, m in split.items()}, "block"
-    order = {module: n for n, module in enumerate(dict.fromkeys(row.module for ledger in ledgers.values() for row in ledger))}
+    order = {
+        module: n for n, module in enumerate(dict.fromkeys(row.module for ledger in ledgers.values() for row in ledger))
+    }
     return {row.module: (row.kind, order[row.module]) for row in rows}, "layer, in the model's order"
 
 

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from netweight.errors import EvidenceError
-from netweight.evidence import _page, _plots
+from netweight.evidence import _ledger_view, _page, _plots
 from netweight.evidence._disjoint import disjoint
 from netweight.evidence._input import ReportInput, check, claims_by_subject, headings, original_name
 from netweight.evidence._numbers import short_hash, visible
@@ -62,7 +62,7 @@ def html(inputs: Sequence[ReportInput]) -> str:
         "error_plots": [Markup(svg) for svg in errors],
         "legend": legend,
         "error_legend": [entry for entry in legend if entry.subject in shown.values()],
-        "ledgers": _page.ledgers(inputs),
+        "ledgers": _ledger_view.ledgers(inputs),
         "claims": _page.claims(inputs),
         "environments": _page.environments(inputs),
         "artifacts": _page.artifacts(inputs),
