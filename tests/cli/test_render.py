@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,12 @@ def test_a_claim_is_shown_with_interval_and_unit(capsys):
 
 def test_a_comparison_is_shown_with_its_verdict(capsys):
     against = Comparison("original", 0.031, -0.01, 0.072, margin=0.1, verdict="non-inferior")
-    text = shown(capsys, Claim(**{**vars(CLAIM), "comparison": against}))
+    text = shown(capsys, replace(CLAIM, comparison=against))
     assert "+0.031 (-0.01 to 0.072)" in text and "non-inferior" in text
 
 
 def test_what_was_not_measured_is_not_shown_as_if_it_were(capsys):
-    row = Claim(
-        **{**vars(CLAIM), "metric": "energy", "value": None, "low": None, "high": None, "provenance": "unavailable"}
-    )
+    row = replace(CLAIM, metric="energy", value=None, low=None, high=None, provenance="unavailable")
     assert "– (unavailable)" in shown(capsys, row)
 
 
