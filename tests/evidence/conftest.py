@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ import pytest
 from netweight.claim import Claim, Comparison
 from netweight.evidence._input import ReportInput
 from netweight.ledger import Ledger, Row
-from netweight.recipe import CalibrationSettings
 
 ORIGINAL = "SmolLM2-135M-Instruct"
 SHAPES = {
@@ -32,12 +32,14 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ledger(format_name: str, bits: float, error: float, *, seed: int = 0, fallbacks: int = 0) -> Ledger:
+def ledger(
+    format_name: str, bits: float, error: float, *, seed: int = 0, fallbacks: int = 0, small: bool = False
+) -> Ledger:
     draw = random.Random(seed)
     rows = [Row("model.embed_tokens", "embedding", (49152, 576), "left", bytes_before=56_623_104, bytes_after=56_623_104,
                 reason="no step of the recipe selects embeddings")]  # fmt: skip
-    for block in range(30):
-        for kind, shape in SHAPES.items():
+    for block in range(3 if small else 30):
+        for kind, shape in list(SHAPES.items())[-2 if small else 0 :]:
             weights = shape[0] * shape[1]
             scale = error * (2.2 if kind == "mlp.down_proj" and block in (1, 28) else 1.0) * (1 + block / 60)
             rows.append(Row(
@@ -117,7 +119,14 @@ def artifact_claims(name: str, size: int, worse: float, verdicts: tuple[Any, Any
 
 def artifact(name: str, title: str, size: int, ledger: Ledger, claims: list[Claim], **more: Any) -> ReportInput:
     format_name = ledger.quantized()[0].format if ledger.quantized() else ""
-    calibration = CalibrationSettings().model_dump() | {"split": "train", "sha256": sha("train"), "tokens": 65_536}
+    calibration = {
+        "source": "pydoc-topics/train",
+        "samples": 128,
+        "length": 512,
+        "split": "train",
+        "sha256": sha("train"),
+        "tokens": 65_536,
+    }
     manifest = {
         "model": {"name": ORIGINAL, "sha256": sha(ORIGINAL)}, "recipe_sha256": sha(title), "seed": 0,
         "bytes": {"before": 269_060_552, "after": size}, "formats": {format_name: len(ledger.quantized())},
@@ -130,43 +139,47 @@ def artifact(name: str, title: str, size: int, ledger: Ledger, claims: list[Clai
         for test in TEXTS
     ]
     run = {"seconds": 132.4, "peak_memory_bytes": 1_910_000_000}
-    given = {
-        "claims": claims,
-        "ledger": ledger,
-        "manifest": manifest,
-        "recipe_toml": recipe,
-        "run": run,
-        "overlap": overlap,
-    }
-    return ReportInput(name, title, **(given | more))
+    return replace(ReportInput(name, title, claims, ledger, manifest, recipe, run, overlap), **more)
 
 
-@pytest.fixture
-def two_artifacts() -> list[ReportInput]:
+@pytest.fixture(scope="session")
+def full() -> list[ReportInput]:
+    """As a real run of a 30-block model leaves it."""
     return sample()
 
 
 @pytest.fixture
-def build() -> Callable[..., ReportInput]:
-    return artifact
+def two_artifacts() -> list[ReportInput]:
+    """The same with 3 blocks and 2 layer kinds, quicker to draw."""
+    return sample(small=True)
 
 
-def sample() -> list[ReportInput]:
+@pytest.fixture
+def build() -> SimpleNamespace:
+    """The builders of this file, and the original's name."""
+    return SimpleNamespace(claim=claim, against=against, original=ORIGINAL)
+
+
+def sample(*, small: bool = False) -> list[ReportInput]:
     """NVFP4 and 3 bits, side by side."""
     return [
-        artifact("smollm2-nvfp4", "NVFP4", 117_001_216, ledger("nvfp4", 4.5, 0.09, seed=1),
+        artifact("smollm2-nvfp4", "NVFP4", 117_001_216, ledger("nvfp4", 4.5, 0.09, seed=1, small=small),
                  original_claims() + artifact_claims("smollm2-nvfp4", 117_001_216, 0.62, ("non-inferior", "non-inferior", "undecided"))),
-        artifact("smollm2-int3", "3 bits, groups of 64", 100_412_416, ledger("int3-g64", 3.296875, 0.19, seed=2, fallbacks=2),
+        artifact("smollm2-int3", "3 bits, groups of 64", 100_412_416, ledger("int3-g64", 3.296875, 0.19, seed=2, fallbacks=2, small=small),
                  original_claims() + artifact_claims("smollm2-int3", 100_412_416, 2.9, ("inferior", "undecided", "inferior"))),
     ]  # fmt: skip
 
 
-def with_overlap() -> list[ReportInput]:
+@pytest.fixture
+def overlapping() -> list[ReportInput]:
+    return with_overlap(small=True)
+
+
+def with_overlap(*, small: bool = False) -> list[ReportInput]:
     """The same, with test text that calibration has seen."""
     seen = {"calibration": "pydoc-topics/train", "test": "pydoc-topics/test", "n": 13, "shared": 118, "share": 0.0029,
             "examples": ["the following table summarizes the operator precedence in python from highest precedence to"]}  # fmt: skip
-    first, second = sample()
     return [
-        type(i)(**(vars(i) | {"overlap": [seen, *[o for o in i.overlap if o["test"] != seen["test"]]]}))
-        for i in (first, second)
+        replace(i, overlap=[seen, *(row for row in i.overlap if row["test"] != seen["test"])])
+        for i in sample(small=small)
     ]

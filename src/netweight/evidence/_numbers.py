@@ -83,7 +83,7 @@ def percent(share: float) -> str:
         return "under 0.01 %"
     if 1 - 1e-4 < share < 1:
         return "over 99.99 %"
-    return with_unit(number(share * 100, 2 if share < 0.1 else 1), "%")
+    return with_unit(number(share * 100, 0 if share in (0, 1) else 2 if share < 0.1 else 1), "%")
 
 
 def with_unit(text: str, unit: str) -> str:

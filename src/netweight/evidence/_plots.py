@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netweight.claim import Claim
 from netweight.evidence._numbers import scale, visible
-from netweight.evidence._svg import SERIES, drawing, figure, inline, label
+from netweight.evidence._svg import SERIES, axes, drawing, inline, label
 from netweight.evidence._table import key_of
 from netweight.evidence._words import SIZE, data_name, metric_name, value_and_interval
 from netweight.ledger import Ledger, Row
@@ -94,23 +94,22 @@ def _first_of_each(claims: Sequence[Claim]) -> list[Claim]:
 def _quality_plot(points: Sequence[Point], largest_bytes: float, name: str) -> str:
     claim = points[0].claim
     sizes, values = scale("bytes", largest_bytes), scale(claim.unit, claim.value, metric=claim.metric)
-    drawn = figure(4.3, 2.9)
-    axes = drawn.subplots()
+    plot = axes(4.3, 2.9)
     for point in points:
         value, low, high = (
             float(x or 0) / values.factor for x in (point.claim.value, point.claim.low, point.claim.high)
         )
-        axes.errorbar(
+        plot.errorbar(
             point.size_bytes / sizes.factor, value, yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
             color=SERIES[point.number % len(SERIES)], marker=MARKERS[point.number % len(MARKERS)], markersize=7, capsize=4,
         )  # fmt: skip
-    axes.set_xlim(left=0, right=largest_bytes / sizes.factor * 1.12)
-    axes.margins(y=0.15)
-    axes.set_xlabel(f"size on disk, {sizes.unit}")
+    plot.set_xlim(left=0, right=largest_bytes / sizes.factor * 1.12)
+    plot.margins(y=0.15)
+    plot.set_xlabel(f"size on disk, {sizes.unit}")
     what = ", ".join(filter(None, [metric_name(claim.metric), data_name(claim)]))
-    axes.set_title(label(what, 48))
-    axes.set_ylabel(label(", ".join(filter(None, [values.unit, f"{claim.better} is better"])), 34))
-    return inline(drawn, name=name, title=f"Size on disk against {visible(what)}", description=_points_told(points))
+    plot.set_title(label(what, 48))
+    plot.set_ylabel(label(", ".join(filter(None, [values.unit, f"{claim.better} is better"])), 34))
+    return inline(plot, name=name, title=f"Size on disk against {visible(what)}", description=_points_told(points))
 
 
 def _points_told(points: Sequence[Point]) -> str:
@@ -127,23 +126,22 @@ def _points_told(points: Sequence[Point]) -> str:
 def _error_plot(
     kind: str, across: str, highest: float, name: str, rows: Mapping[tuple[str, int], list[tuple[int, Row]]]
 ) -> str:
-    drawn = figure(4.3, 2.1)
-    axes = drawn.subplots()
+    plot = axes(4.3, 2.1)
     for (_, number), placed in rows.items():
         for attribute, style in (("output_error", "-"), ("weight_error", "--")):
             y = [_or_gap(getattr(row, attribute)) for _, row in placed]
             marker = MARKERS[number % len(MARKERS)] if style == "-" or len(y) == 1 else "none"
             hollow = "none" if style == "--" else SERIES[number % len(SERIES)]
-            axes.plot(
+            plot.plot(
                 [at for at, _ in placed], y, color=SERIES[number % len(SERIES)], linestyle=style, marker=marker, markersize=3.2,
                 markerfacecolor=hollow,
             )  # fmt: skip
-    axes.set_ylim(0, highest * 1.08)
-    axes.set_title(label(kind, 44))
-    axes.set_xlabel(across)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    return inline(drawn, name=name, title=f"Relative error, {visible(kind)}", description=_errors_told(rows))
+    plot.set_ylim(0, highest * 1.08)
+    plot.set_title(label(kind, 44))
+    plot.set_xlabel(across)
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    plot.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    return inline(plot, name=name, title=f"Relative error, {visible(kind)}", description=_errors_told(rows))
 
 
 def _errors_told(rows: Mapping[tuple[str, int], Sequence[tuple[int, Row]]]) -> str:

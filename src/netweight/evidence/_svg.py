@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import matplotlib
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -40,20 +41,24 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure of its own, apart from matplotlib's global list."""
-    drawn = Figure(figsize=(width_in, height_in), layout="constrained")
+def axes(width_in: float, height_in: float) -> Axes:
+    """One plot in a figure of its own, apart from matplotlib's global list; room for title, labels and five-digit ticks."""
+    drawn = Figure(figsize=(width_in, height_in))
     FigureCanvasSVG(drawn)
-    return drawn
+    drawn.subplots_adjust(
+        left=0.72 / width_in, right=1 - 0.14 / width_in, bottom=0.5 / height_in, top=1 - 0.3 / height_in
+    )
+    return drawn.subplots()
 
 
-def inline(drawn: Figure, *, name: str, title: str, description: str) -> str:
-    """The figure as one ``<svg>`` element for an HTML page: scales to its container, reads aloud as title and description.
+def inline(plot: Axes, *, name: str, title: str, description: str) -> str:
+    """The plot as one ``<svg>`` element for an HTML page: scales to its container, reads aloud as title and description.
 
     ``name`` (letters, digits, ``-``) keeps the element's ids apart from those of other figures on the page.
     """
     buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    plot.figure.canvas.print_figure(buffer, format="svg", metadata=metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
