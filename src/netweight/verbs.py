@@ -142,7 +142,12 @@ def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = Non
 
 
 def verify(
-    artifact: Folder, *, recompute: bool = False, claim: str | None = None, progress: Progress | None = None
+    artifact: Folder,
+    *,
+    recompute: bool = False,
+    claim: str | None = None,
+    against: Source | None = None,
+    progress: Progress | None = None,
 ) -> object:
     """Hash every file of an artifact again and, if asked, measure its claims again; say which hold.
 
@@ -150,6 +155,7 @@ def verify(
       artifact: artifact folder.
       recompute: measure the claims again.
       claim: measure only the claims of this metric again.
+      against: the original model, for claims that compare with it.
       progress: called as pieces of the work are done; only in Python.
     Returns:
       What was checked, and whether it holds.
@@ -159,7 +165,7 @@ def verify(
     """
     from netweight.jobs.verify import verify as job  # pyright: ignore[reportMissingImports]
 
-    return job(artifact, recompute=recompute, claim=claim, progress=progress)
+    return job(artifact, recompute=recompute, claim=claim, against=against, progress=progress)
 
 
 def run(
