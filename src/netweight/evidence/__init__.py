@@ -2,6 +2,6 @@
 
 from netweight.evidence._input import ReportInput
 from netweight.evidence._report import report
-from netweight.evidence._table import markdown, summary_table
+from netweight.evidence._table import summary_markdown, summary_table
 
-__all__ = ["ReportInput", "markdown", "report", "summary_table"]
+__all__ = ["ReportInput", "report", "summary_markdown", "summary_table"]
