@@ -71,7 +71,8 @@ def test_the_swap_test_of_a_rank_correlation_equals_enumeration():
     rows = [sample.values_NK.tolist() for sample in samples]
 
     def rho(pairs):
-        return stats.spearmanr([x for x, _ in pairs], [y for _, y in pairs])[0]
+        x, y = np.array(pairs).T
+        return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
     assert p_value(samples[0], samples[1], 2000, np.random.default_rng(0))[0] == oracle.swap_p(rows[0], rows[1], rho)
 
@@ -142,6 +143,16 @@ def test_a_single_item_gives_no_comparison_and_the_note_holds_the_difference():
     )
     assert found is None
     assert f"{subject.value() - reference.value():+.6g}" in note and "at least 2" in note
+
+
+@pytest.mark.parametrize("n, want", [(5, "undecided"), (6, "inferior")])
+def test_five_documents_are_too_few_for_a_verdict(n, want):
+    tokens = np.full(n, 10.0)
+    reference = Additive(np.stack([np.linspace(20, 30, n), tokens], 1), exp_ratio, "documents")
+    subject = Additive(np.stack([np.linspace(40, 50, n), tokens], 1), exp_ratio, "documents")
+    found, note = comparison(subject, reference, margin=0.01)
+    assert found is not None and found.verdict == want
+    assert ("too few for a verdict" in note) == (n == 5)
 
 
 @pytest.mark.parametrize(

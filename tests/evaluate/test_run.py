@@ -77,7 +77,8 @@ def test_a_claim_says_everything_needed_to_doubt_it_and_survives_json():
     assert claim.data["tokens"] == sum(len(d) - 1 for d in DOCUMENTS) and len(claim.data["sha256"]) == 64
     assert claim.seeds == {"resampling": 5} and claim.environment == {"device": "cpu"}
     assert "5 documents" in claim.note
-    assert claim.comparison is not None and claim.comparison.margin == 3.0 and claim.comparison.verdict is not None
+    assert claim.comparison is not None and claim.comparison.margin == 3.0 and claim.comparison.verdict == "undecided"
+    assert "5 documents are too few for a verdict" in claim.note
     assert claims[0].comparison is None
     assert Claim.from_json(claim.to_json()) == claim
 
@@ -140,7 +141,8 @@ def test_all_answers_right_get_the_exact_binomial_interval():
 
 def test_a_margin_on_divergence_is_judged_against_none():
     subjects = [random_bigram("whole", 0), random_bigram("small", 1)]
-    tasks = [task("kl_divergence", text(*DOCUMENTS)), task("top_token_agreement", text(*DOCUMENTS))]
+    data = text(*DOCUMENTS, *DOCUMENTS)
+    tasks = [task("kl_divergence", data), task("top_token_agreement", data)]
     margins = {"kl_divergence": 0.01, "top_token_agreement": 0.01}
     kl, agreement = run(subjects, reference="whole", tasks=tasks, margins=margins)
     assert kl.comparison is not None and kl.comparison.difference == kl.value

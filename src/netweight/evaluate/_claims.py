@@ -11,7 +11,7 @@ import numpy as np
 from netweight.claim import Claim, Comparison
 from netweight.errors import EvidenceError
 from netweight.evaluate import _statistics
-from netweight.evaluate._paired import compare, verdict
+from netweight.evaluate._paired import compare, judged, verdict
 from netweight.evaluate._samples import Additive, Estimated, Exact, Random, Sample, Sampled, Unavailable
 from netweight.evaluate._statistics import Interval
 from netweight.evaluate._subject import Subject
@@ -182,6 +182,6 @@ def _against_ideal(
     if not isinstance(subject, Random) or quantity.ideal is None or interval.low is None or interval.high is None:
         return None, ""
     low, high = interval.low - quantity.ideal, interval.high - quantity.ideal
-    found = None if margin is None else verdict(low, high, margin, quantity.better)
+    found, note = judged(subject.n, subject.items, low, high, margin=margin, better=quantity.better)
     test = f"the reference with itself has {quantity.ideal:g} by definition; interval: {interval.method}"
-    return Comparison(reference, subject.value() - quantity.ideal, low, high, margin, found, None, test), ""
+    return Comparison(reference, subject.value() - quantity.ideal, low, high, margin, found, None, test), note

@@ -20,6 +20,7 @@ from netweight.evaluate._statistics import ALIKE, CHUNK, Interval, bca, binomial
 Verdict = Literal["non-inferior", "inferior", "undecided"]
 Better = Literal["lower", "higher", "neither"]
 FEW = 10  # discordant pairs below which a note asks for caution
+ENOUGH = 6  # items below which no two-sided paired test can reach p < .05: 2 / 2^5 > .05
 
 
 def difference_interval(
@@ -87,6 +88,17 @@ def _swap_test(subject: Random, reference: Random, resamples: int, rng: np.rando
     return (extreme + 1) / (total + 1), f"paired permutation, {total} random swaps"
 
 
+def judged(
+    n: int, items: str, low: float, high: float, *, margin: float | None, better: Better
+) -> tuple[Verdict | None, str]:
+    """The verdict, and a note where there are too few items for one: it is then "undecided" whatever the interval."""
+    if margin is None:
+        return None, ""
+    if n < ENOUGH:
+        return "undecided", f"{n} {items} are too few for a verdict, {ENOUGH} are not"
+    return verdict(low, high, margin, better), ""
+
+
 def verdict(low: float, high: float, margin: float, better: Better) -> Verdict:
     """Is the subject worse than the reference by more than ``margin``?
 
@@ -120,8 +132,8 @@ def compare(
     if interval.low is None or interval.high is None:
         return None, f"difference from {name} {value:+.6g}, interval {interval.method}"
     p, test = p_value(subject, reference, len(replicates[0]), rng)
-    found = None if margin is None else verdict(interval.low, interval.high, margin, better)
-    notes = [interval.note, _few(subject, reference)]
+    found, too_few = judged(subject.n, subject.items, interval.low, interval.high, margin=margin, better=better)
+    notes = [interval.note, _few(subject, reference), too_few]
     comparison = Comparison(
         name, value, interval.low, interval.high, margin, found, p, f"{test}; interval: {interval.method}"
     )

@@ -125,7 +125,8 @@ def _score(
         row_N = rows.row_N[start : start + size]
         target_N = rows.target_N[start : start + size].to(logits_BTV.device)
         logp_NV = _log_probabilities(logits_BTV, row_N)
-        check_finite(logp_NV, subject.name, lambda bad, row_N=row_N: rows.where(int(row_N[bad])))
+        if not bool(torch.isfinite(logp_NV.sum(1)).all()):  # one reduction: a bad element makes its row's sum bad
+            check_finite(logp_NV, subject.name, lambda bad, row_N=row_N: rows.where(int(row_N[bad])))
         reference_NV = None if held is None else _log_probabilities(held, row_N).to(logp_NV.device)
         view = TokenView(logp_NV, target_N, reference_NV)
         for name, scorer in scorers.items():
