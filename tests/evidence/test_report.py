@@ -13,6 +13,7 @@ import pytest
 from netweight.claim import Claim
 from netweight.errors import EvidenceError
 from netweight.evidence._input import ReportInput
+from netweight.evidence._page import artifacts
 from netweight.evidence._report import html, report
 from netweight.ledger import Ledger, Row
 
@@ -259,6 +260,13 @@ def test_a_model_without_numbered_blocks_has_its_errors_drawn_in_the_models_orde
     assert "layer, in the model's order" in found.text
     assert "output error not measured" not in found.text
     assert found.text.count("not measured") >= len(names)  # output errors: absent, not zero
+
+
+@pytest.mark.parametrize("formats", [{"nvfp4": 6}, {f"layer{n}": "nvfp4" for n in range(6)}])
+def test_formats_are_counted_whichever_way_the_manifest_lists_them(two_artifacts: list[ReportInput], formats: dict):
+    first = two_artifacts[0]
+    found = artifacts([replace(first, manifest=first.manifest | {"formats": formats})])
+    assert dict(found[0].facts)["formats"] == "nvfp4 6 layers"
 
 
 def test_artifacts_of_different_originals_are_refused(two_artifacts: list[ReportInput]):
