@@ -62,7 +62,7 @@ def summary_table(claims_by_subject: Mapping[str, Sequence[Claim]]) -> Table:
     table = verdict_table(claims_by_subject)
     shown = Table(show_lines=True)
     for heading in ("", *table.subjects):
-        shown.add_column(Text(visible(heading)))
+        shown.add_column(Text(visible(heading)), overflow="fold")
     for row in table.rows:
         head = Text(visible(row.label)).append(f"\n{visible(row.detail)}", style="dim")
         cells = [Text(visible("\n".join(cell.lines())), style=styles[cell.tone]) for cell in row.cells]
