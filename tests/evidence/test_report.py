@@ -13,11 +13,11 @@ import pytest
 from netweight.claim import Claim
 from netweight.errors import EvidenceError
 from netweight.evidence._input import ReportInput
+from netweight.evidence._page import artifacts
 from netweight.evidence._report import html, report
 from netweight.ledger import Ledger, Row
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
-OPTIONAL_SVG = {"path", "use", "rect", "line", "circle", "ellipse", "polygon", "polyline"}
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y> {{ 7*7 }} $\\frac{a}{b}$ [red] | & \u202egpj.exe \x07"
 
 
@@ -139,35 +139,27 @@ def test_an_input_with_nothing_in_it_says_that_nothing_is_known():
     assert not re.search(r"\b0(\.0+)? ?(MB|bytes|bits|%)", empty)
 
 
-@pytest.mark.parametrize(
-    "field", ["name", "title", "model", "module", "metric", "note", "recipe", "command", "overlap"]
-)
-def test_hostile_text_is_shown_and_not_obeyed(two_artifacts: list[ReportInput], field: str):
+def test_hostile_text_is_shown_and_not_obeyed(two_artifacts: list[ReportInput]):
     first, second = two_artifacts
-    claims = first.claims
-    changed = {
-        "name": lambda: replace(first, name=HOSTILE),
-        "title": lambda: replace(first, title=HOSTILE),
-        "model": lambda: replace(
-            first,
-            manifest=first.manifest | {"model": {"name": HOSTILE, "sha256": first.manifest["model"]["sha256"]}},
-            claims=[],
-        ),
-        "module": lambda: replace(first, ledger=Ledger((*first.ledger, hostile_row()))),
-        "metric": lambda: replace(first, claims=[*claims, replace(claims[7], metric=HOSTILE, unit=HOSTILE)]),
-        "note": lambda: replace(first, claims=[*claims, replace(claims[-1], metric="other", note=HOSTILE)]),
-        "recipe": lambda: replace(first, recipe_toml=HOSTILE),
-        "command": lambda: replace(first, claims=[*claims, replace(claims[1], metric="other", command=HOSTILE)]),
-        "overlap": lambda: replace(first, overlap=[{"calibration": HOSTILE, "test": "t", "shared": 1, "examples": [HOSTILE]}]),
-    }[field]()  # fmt: skip
-    text = html([changed] if field == "model" else [changed, second])
-    found = Page(text)
-    assert "script" not in {tag for tag, _ in found.tags}
-    assert "img" not in {tag for tag, _ in found.tags}
-    assert "{{ 7*7 }}" in text  # shown, not computed
-    assert "\u202e" not in text
-    assert "\x07" not in text
-    assert "\\u202e" in found.text
+    claims = [replace(claim, subject=HOSTILE) if claim.subject == first.name else claim for claim in first.claims]
+    claims += [
+        replace(claims[7], metric=HOSTILE, unit=HOSTILE, note=HOSTILE, command=HOSTILE, settings={HOSTILE: HOSTILE})
+    ]
+    claims += [replace(claims[-2], metric="other", note=HOSTILE, data={"source": HOSTILE, "sha256": HOSTILE})]
+    overlap = [{"calibration": HOSTILE, "test": HOSTILE, "shared": 1, "examples": [HOSTILE]}]
+    changed = replace(
+        first, name=HOSTILE, title=HOSTILE, claims=claims, ledger=Ledger((*first.ledger, hostile_row())), recipe_toml=HOSTILE,
+        overlap=overlap, manifest=first.manifest | {"formats": {HOSTILE: 1}, "parity": {"layers": HOSTILE, "end": HOSTILE}},
+    )  # fmt: skip
+    bare = replace(first, claims=[], manifest=first.manifest | {"model": {"name": HOSTILE, "sha256": HOSTILE}})
+    for text in (html([changed, second]), html([bare])):
+        found = Page(text)
+        assert not {"script", "img"} & {tag for tag, _ in found.tags}
+        assert not [a for _, attributes in found.tags for a in attributes if a in ("src", "onerror")]
+        assert "{{ 7*7 }}" in text  # shown, not computed
+        assert "\u202e" not in text
+        assert "\x07" not in text
+        assert "\\u202e" in found.text
 
 
 def hostile_row() -> Row:
@@ -268,6 +260,13 @@ def test_a_model_without_numbered_blocks_has_its_errors_drawn_in_the_models_orde
     assert "layer, in the model's order" in found.text
     assert "output error not measured" not in found.text
     assert found.text.count("not measured") >= len(names)  # output errors: absent, not zero
+
+
+@pytest.mark.parametrize("formats", [{"nvfp4": 6}, {f"layer{n}": "nvfp4" for n in range(6)}])
+def test_formats_are_counted_whichever_way_the_manifest_lists_them(two_artifacts: list[ReportInput], formats: dict):
+    first = two_artifacts[0]
+    found = artifacts([replace(first, manifest=first.manifest | {"formats": formats})])
+    assert dict(found[0].facts)["formats"] == "nvfp4 6 layers"
 
 
 def test_artifacts_of_different_originals_are_refused(two_artifacts: list[ReportInput]):

@@ -79,6 +79,15 @@ def test_sizes_come_from_the_manifest_where_no_claim_states_them(two_artifacts: 
     assert [cell.value.replace("\u00a0", " ") for cell in table_of([bare]).rows[0].cells] == ["269.1 MB", "117 MB"]
 
 
+def test_a_size_from_the_manifest_shares_its_row_with_a_size_from_a_claim(two_artifacts: list[ReportInput]):
+    own = [
+        c for c in two_artifacts[0].claims if c.subject == two_artifacts[0].name
+    ]  # the original's size is not claimed
+    rows = [row for row in table_of([replace(two_artifacts[0], claims=own)]).rows if row.label == "size on disk"]
+    assert [cell.difference for cell in rows[0].cells] == ["", "2.30× smaller"]
+    assert len(rows) == 1
+
+
 def test_a_tied_weight_counts_once_in_the_bits_per_weight(two_artifacts: list[ReportInput]):
     ledger = two_artifacts[0].ledger
     stored = sum(row.bytes_after for row in ledger if not row.tied_to)

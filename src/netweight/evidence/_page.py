@@ -180,13 +180,23 @@ def _artifact_facts(report_input: ReportInput) -> Facts:
         "seed": manifest.get("seed"),
         "bytes before": quantity(size.get("before"), "bytes"),
         "bytes after": quantity(size.get("after"), "bytes"),
-        "formats": manifest.get("formats"),
+        "formats": _formats(manifest.get("formats") or {}),
         "calibration": manifest.get("calibration", "")
         if "calibration" not in manifest
         else manifest["calibration"] or "none used",
         "written with": manifest.get("versions"),
     }
     return facts(found) + tuple((f"run: {key.replace('_', ' ')}", text) for key, text in _run(report_input.run))
+
+
+def _formats(formats: Mapping[str, Any]) -> dict[str, Any]:
+    """Layers by format, whether the manifest counts layers per format or names the format of each layer."""
+    values = list(formats.values())
+    if values and all(isinstance(value, str) for value in values):
+        return {name: f"{count} layers" for name, count in sorted(Counter(values).items())}
+    if values and not all(isinstance(value, int) for value in values):
+        return {"layers with a format": len(values)}
+    return {name: f"{count} layers" for name, count in formats.items()}
 
 
 def _run(run: Mapping[str, Any]) -> Facts:

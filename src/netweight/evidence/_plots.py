@@ -94,7 +94,7 @@ def _first_of_each(claims: Sequence[Claim]) -> list[Claim]:
 def _quality_plot(points: Sequence[Point], largest_bytes: float, name: str) -> str:
     claim = points[0].claim
     sizes, values = scale("bytes", largest_bytes), scale(claim.unit, claim.value, metric=claim.metric)
-    plot = axes(4.3, 2.9)
+    plot = axes(4.3, 2.9, left_in=0.72)
     for point in points:
         value, low, high = (
             float(x or 0) / values.factor for x in (point.claim.value, point.claim.low, point.claim.high)
@@ -126,7 +126,7 @@ def _points_told(points: Sequence[Point]) -> str:
 def _error_plot(
     kind: str, across: str, highest: float, name: str, rows: Mapping[tuple[str, int], list[tuple[int, Row]]]
 ) -> str:
-    plot = axes(4.3, 2.1)
+    plot = axes(4.3, 2.1, left_in=0.5)
     for (_, number), placed in rows.items():
         for attribute, style in (("output_error", "-"), ("weight_error", "--")):
             y = [_or_gap(getattr(row, attribute)) for _, row in placed]

@@ -41,12 +41,12 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def axes(width_in: float, height_in: float) -> Axes:
-    """One plot in a figure of its own, apart from matplotlib's global list; room for title, labels and five-digit ticks."""
+def axes(width_in: float, height_in: float, *, left_in: float) -> Axes:
+    """One plot in a figure of its own, apart from matplotlib's global list; ``left_in`` is kept for ticks and label."""
     drawn = Figure(figsize=(width_in, height_in))
     FigureCanvasSVG(drawn)
     drawn.subplots_adjust(
-        left=0.72 / width_in, right=1 - 0.14 / width_in, bottom=0.5 / height_in, top=1 - 0.3 / height_in
+        left=left_in / width_in, right=1 - 0.14 / width_in, bottom=0.5 / height_in, top=1 - 0.3 / height_in
     )
     return drawn.subplots()
 

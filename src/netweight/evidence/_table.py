@@ -62,7 +62,7 @@ def summary_table(claims_by_subject: Mapping[str, Sequence[Claim]]) -> Table:
     table = verdict_table(claims_by_subject)
     shown = Table(show_lines=True)
     for heading in ("", *table.subjects):
-        shown.add_column(Text(visible(heading)))
+        shown.add_column(Text(visible(heading)), overflow="fold")
     for row in table.rows:
         head = Text(visible(row.label)).append(f"\n{visible(row.detail)}", style="dim")
         cells = [Text(visible("\n".join(cell.lines())), style=styles[cell.tone]) for cell in row.cells]
@@ -86,7 +86,7 @@ def key_of(claim: Claim) -> Key:
     ``settings["run"]`` (batch size and the like) cannot change a score; sizes need no data.
     """
     if claim.metric in (SIZE, BITS):
-        return claim.metric, claim.unit, "", ""
+        return claim.metric, "", "", ""
     identity = {name: claim.data.get(name) for name in ("source", "split", "sha256")}
     settings, data = (json.dumps(part, sort_keys=True, default=str) for part in (_task(claim), identity))
     return claim.metric, claim.unit, settings, data
@@ -103,9 +103,8 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
     if subject == original or claim.value is None:
         return _marked(cell, claims)
     if reference is None and claim.comparison and not claim.comparison.margin:
-        cell = replace(
-            cell, difference="", verdict="", tone="plain"
-        )  # distance from the original, which is 0 from itself
+        # The value is itself the distance from the original: a difference would only repeat it.
+        cell = replace(cell, difference="", verdict="", tone="plain")
     if is_exact(claim):
         cell = replace(cell, difference=_ratio(claim, reference) if reference else "")
     elif claim.comparison is None and reference is not None:
