@@ -46,12 +46,14 @@ def test_only_the_stem_is_filled_to_capture_and_then_emptied(saved, ids_BT):
     assert all(p.device == META for p in model.module.parameters())
 
 
-def test_a_stem_that_was_filled_before_stays_filled(saved, ids_BT):
+def test_a_stem_that_was_filled_and_changed_is_used_as_it_is_and_emptied(saved, ids_BT):
     _, folder = saved("llama")
     model = models.load(folder)
-    models.materialize(model, "lm_head")
-    models.capture_block_inputs(model, [{"input_ids": ids_BT}])
-    assert model.module.lm_head.weight.device != META
+    models.materialize(model, "model.embed_tokens")
+    model.module.model.embed_tokens.weight.data.fill_(0.5)
+    (item,) = models.capture_block_inputs(model, [{"input_ids": ids_BT}])
+    assert bool((item.hidden == 0.5).all())
+    assert model.module.lm_head.weight.device == META
 
 
 def test_blocks_with_different_masks_each_get_their_own():

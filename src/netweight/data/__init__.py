@@ -1,19 +1,23 @@
-"""(stub for a moment)"""
-import torch
-from dataclasses import dataclass
-@dataclass(frozen=True)
-class Calibration:
-    batches: list
-    provenance: dict
-def from_batches(b, source="given"):
-    b=list(b)
-    return Calibration(b, {"source": source, "batches": len(b)})
-def calibration(settings, tokenizer, *, seed):
-    import pydoc_data.topics as t
-    text="\n".join(t.topics[k] for k in sorted(t.topics))
-    ids=tokenizer(text)["input_ids"]
-    g=torch.Generator().manual_seed(seed)
-    n=len(ids)//settings.length
-    perm=torch.randperm(n,generator=g)[:settings.samples].tolist()
-    w=torch.tensor([ids[i*settings.length:(i+1)*settings.length] for i in perm])
-    return Calibration([{"input_ids":c} for c in w.split(8)], {"source":settings.source,"samples":len(w)})
+"""Data: text by name, calibration batches with their provenance, and whether two texts share passages."""
+
+from netweight.data._calibration import Calibration, calibration, from_batches
+from netweight.data._corpus import Corpus, corpora, corpus
+from netweight.data._items import ChoiceItem, ContextChoiceItem, ContinuationItem, ItemFile, PairItem, items
+from netweight.data._overlap import Overlap, shared_ngrams
+
+__all__ = [
+    "Calibration",
+    "ChoiceItem",
+    "ContextChoiceItem",
+    "ContinuationItem",
+    "Corpus",
+    "ItemFile",
+    "Overlap",
+    "PairItem",
+    "calibration",
+    "corpora",
+    "corpus",
+    "from_batches",
+    "items",
+    "shared_ngrams",
+]
