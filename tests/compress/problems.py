@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from netweight import compress, formats, registry
+from netweight import formats, registry
+from netweight.compress import Moments
+
+KINDS = ("plain", "correlated", "dead columns", "rank deficient", "outlier channel", "convolution", "one row")
 
 
 def seeds(kind: str) -> range:
@@ -38,12 +41,11 @@ class Problem:
     def weight(self) -> torch.Tensor:
         return torch.from_numpy(self.weight_OI)
 
-    def moments(self, dtype: torch.dtype = torch.float64) -> compress.Moments:
-        arrays = (self.hessian_II, self.mean_abs_I, self.max_abs_I)
-        return compress.Moments(*(torch.from_numpy(a).to(dtype) for a in arrays), len(self.x_TI))
-
-
-KINDS = ("plain", "correlated", "dead columns", "rank deficient", "outlier channel", "convolution", "one row")
+    def moments(self, dtype: torch.dtype = torch.float64) -> Moments:
+        hessian, mean, largest = (
+            torch.from_numpy(a).to(dtype) for a in (self.hessian_II, self.mean_abs_I, self.max_abs_I)
+        )
+        return Moments(hessian, mean, largest, len(self.x_TI))
 
 
 def problem(kind: str, seed: int, *, inputs: int = 48, outputs: int = 6) -> Problem:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from compress.problems import KINDS, Problem, plugin, problem, seeds, solve
-from netweight import compress, formats
+from netweight import formats
+from netweight.compress import Moments
 from netweight.errors import CompressError, SettingsError
 from netweight.settings import parse
 from oracles import gptq as oracle
@@ -109,11 +110,12 @@ def test_a_ragged_tail_is_a_group_of_its_own():
 def test_groups_of_a_grouped_convolution_have_their_own_hessians():
     parts = [problem("correlated", seed) for seed in (11, 12)]
     p = Problem(np.concatenate([q.weight_OI for q in parts]), parts[0].x_TI)
-    stacked = [
+    hessian, mean, largest = (
         torch.from_numpy(np.stack([getattr(q, k) for q in parts])) for k in ("hessian_II", "mean_abs_I", "max_abs_I")
-    ]
+    )
     method = plugin("gptq")
-    got = method.solve(p.weight, compress.Moments(*stacked, 144), formats.get("int3-g16"), method.Settings()).qtensor
+    moments = Moments(hessian, mean, largest, len(p.x_TI))
+    got = method.solve(p.weight, moments, formats.get("int3-g16"), method.Settings()).qtensor
     for k, q in enumerate(parts):
         want = oracle.solve(q.weight_OI, q.hessian_II, "int3-g16")
         assert want.comparable().all()
@@ -132,7 +134,7 @@ def test_a_dead_column_keeps_its_weight_and_is_rounded_to_nearest():
 def test_uncorrelated_inputs_of_equal_size_give_plain_rounding():
     """With H a multiple of the identity there is nothing to make up for."""
     p = problem("plain", 14)
-    moments = compress.Moments(3 * torch.eye(48, dtype=torch.float64), torch.ones(48), torch.ones(48), 100)
+    moments = Moments(3 * torch.eye(48, dtype=torch.float64), torch.ones(48), torch.ones(48), 100)
     method = plugin("gptq")
     got = method.solve(p.weight, moments, formats.get("int3-g16"), method.Settings()).qtensor
     assert torch.equal(got.codes, formats.quantize(p.weight, formats.get("int3-g16")).codes)
@@ -153,7 +155,7 @@ def test_a_hessian_that_is_not_positive_raises_the_damping_and_says_so():
     values, vectors = np.linalg.eigh(hessian)
     values[0] = -0.05 * hessian.diagonal().mean()  # a damping of 1 % does not reach it, one of 10 % does
     broken = torch.from_numpy((vectors * values) @ vectors.T)
-    moments = compress.Moments(broken, torch.from_numpy(p.mean_abs_I), torch.from_numpy(p.max_abs_I), 144)
+    moments = Moments(broken, torch.from_numpy(p.mean_abs_I), torch.from_numpy(p.max_abs_I), 144)
     method = plugin("gptq")
     solution = method.solve(p.weight, moments, formats.get("int3-g16"), method.Settings())
     assert any("0.1" in note for note in solution.notes)
@@ -164,7 +166,7 @@ def test_a_hessian_that_is_not_positive_raises_the_damping_and_says_so():
 def test_a_hessian_beyond_repair_is_an_error():
     p = problem("plain", 16)
     broken = torch.from_numpy(p.hessian_II - 3 * p.hessian_II.diagonal().mean() * np.eye(48) * (np.arange(48) == 3))
-    moments = compress.Moments(broken, torch.from_numpy(p.mean_abs_I), torch.from_numpy(p.max_abs_I), 144)
+    moments = Moments(broken, torch.from_numpy(p.mean_abs_I), torch.from_numpy(p.max_abs_I), 144)
     method = plugin("gptq")
     with pytest.raises(CompressError, match="positive definite"):
         method.solve(p.weight, moments, formats.get("int3-g16"), method.Settings())

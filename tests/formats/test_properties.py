@@ -102,11 +102,11 @@ def test_unpacking_gives_back_what_was_packed(name):
     format = formats.get(name)
     w = _weight(format, 3)
     q = formats.quantize(w, format)
-    back = formats.unpack(formats.pack(q), format, tuple(w.shape))
+    back = formats.unpack(formats.pack(q), format, _shape(format))
     assert torch.equal(back.codes, q.codes)
     assert torch.equal(back.scale.float(), q.scale.float())
     assert (back.zero is None) == (q.zero is None)
-    if q.zero is not None:
+    if q.zero is not None and back.zero is not None:
         assert torch.equal(back.zero.float(), q.zero.float())
     assert torch.equal(back.decode(torch.float32), q.decode(torch.float32))
 
@@ -168,8 +168,9 @@ def test_integer_codes_are_laid_out_as_compressed_tensors_reads_them(width, colu
     theirs = helpers.pack_to_int32((q.codes.int() - half).to(torch.int8), width)
     assert torch.equal(packed["codes"], theirs.view(torch.uint8))
     assert np.array_equal(theirs.numpy().view(np.uint32), packing.words(q.codes.numpy(), width))
+    assert q.zero is not None
     zeros = helpers.pack_to_int32((q.zero.int() - half).to(torch.int8), width, packed_dim=0)  # (words, G)
-    assert torch.equal(packed["zero"], zeros.T.clone(memory_format=torch.contiguous_format).view(torch.uint8).T)
+    assert np.array_equal(packed["zero"].numpy(), zeros.numpy().T.copy().view(np.uint8).T)
 
 
 def test_nvfp4_puts_the_even_element_in_the_low_nibble():
@@ -288,7 +289,7 @@ def test_a_name_outside_the_grammar_is_refused(name):
 def test_a_qtensor_cannot_be_changed():
     q = formats.quantize(torch.ones(2, 64), formats.get("int4-g64"))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        q.codes = torch.zeros(2, 64)
+        q.codes_OI = torch.zeros(2, 64)  # pyright: ignore
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -315,6 +316,7 @@ def test_fake_quantize_gives_the_decoded_value_and_passes_the_gradient_through(n
     assert torch.equal(y.detach(), formats.quantize(x.detach(), format).decode(torch.float32))
     g = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     y.backward(g)
+    assert x.grad is not None
     assert torch.equal(x.grad, g)
 
 
