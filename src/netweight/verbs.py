@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def weigh(
     model: Source, *, formats: Sequence[str] = ("int4-g64", "int3-g64", "nvfp4"), json: bool = False
 ) -> Weighing | str:
-    """Say where a model's bytes are, and what other formats would take.
+    """Say where a model's bytes are, and what formats would save.
 
     Args:
       model: Hugging Face folder or hub name, or GGUF file; in Python also a live module.
