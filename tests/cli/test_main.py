@@ -132,7 +132,7 @@ def test_every_verb_explains_itself(capsys, verb):
 
 def test_the_list_of_verbs_cuts_no_sentence_short(capsys):
     main(["--help"])
-    assert "..." not in capsys.readouterr().out
+    assert "..." not in capsys.readouterr().out.split("Commands:")[1]
 
 
 def test_the_version_is_printed(capsys):
