@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def weigh(
     model: Source, *, formats: Sequence[str] = ("int4-g64", "int3-g64", "nvfp4"), json: bool = False
 ) -> Weighing | str:
-    """Say where a model's bytes are, how they are stored, and what they would be in other formats.
+    """Say where a model's bytes are, and what formats would save.
 
     Args:
       model: Hugging Face folder or hub name, or GGUF file; in Python also a live module.
@@ -58,7 +58,9 @@ def compress(
     calibration: Iterable[Any] | None = None,
     progress: Progress | None = None,
 ) -> Artifact | DryRun:
-    """Follow a recipe and write an artifact. The same command resumes an interrupted run, to the same bytes.
+    """Follow a recipe and write an artifact.
+
+    An interrupted run is resumed by the same command, and ends in the same bytes.
 
     Args:
       model: Hugging Face folder or hub name, or GGUF file; in Python also a live module.
@@ -102,7 +104,9 @@ def evaluate(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> list[Claim]:
-    """Measure quality, size and speed on text that calibration never saw, paired with the original model.
+    """Measure quality, size and speed, paired with the original.
+
+    The text is text that calibration never saw. Every number comes with its interval.
 
     Args:
       artifacts: one or more artifact folders or models; in Python also live modules.
@@ -126,7 +130,7 @@ def evaluate(
 
 
 def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = None) -> Path:
-    """Write one self-contained HTML page from the claims and ledgers of artifacts.
+    """Write one self-contained HTML page about artifacts.
 
     Args:
       artifacts: one or more artifact folders that have been evaluated.
@@ -149,7 +153,7 @@ def verify(
     against: Source | None = None,
     progress: Progress | None = None,
 ) -> object:
-    """Hash every file of an artifact again and, if asked, measure its claims again; say which hold.
+    """Check an artifact: hash its files and measure its claims again.
 
     Args:
       artifact: artifact folder.
@@ -190,7 +194,7 @@ def run(
 
 
 def doctor(*, json: bool = False) -> Checkup | str:
-    """Check this machine and installation, and say what to do about each problem.
+    """Check this machine and installation; say what to mend.
 
     Args:
       json: plain data as JSON instead of a table.

@@ -130,6 +130,11 @@ def test_every_verb_explains_itself(capsys, verb):
     assert "Usage" in capsys.readouterr().out
 
 
+def test_the_list_of_verbs_cuts_no_sentence_short(capsys):
+    main(["--help"])
+    assert "..." not in capsys.readouterr().out.split("Commands:")[1]
+
+
 def test_the_version_is_printed(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"netweight {netweight.__version__}\n"
