@@ -1,24 +1,26 @@
 """The verbs: weigh, compress, evaluate, report, verify, run, doctor. Each delegates once to the job of its name.
 
 These signatures are also the command line: a positional parameter is an argument, a keyword-only one an option, and the
-text under ``Args:`` its help. Nothing heavy is imported before a verb is called.
+text under ``Args:`` its help. What cannot be typed (batches, a progress callback) is for Python only. Nothing heavy is
+imported before a verb is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from netweight.artifact import Artifact
     from netweight.claim import Claim
+    from netweight.jobs._estimate import DryRun
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.weigh import Weighing
-    from netweight.ledger import Ledger
     from netweight.models import Model
+    from netweight.progress import Progress
     from netweight.recipe import Recipe
 
     Source: TypeAlias = str | Path | Model | Module
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 def weigh(
     model: Source, *, formats: Sequence[str] = ("int4-g64", "int3-g64", "nvfp4"), json: bool = False
 ) -> Weighing | str:
-    """Say where a model's bytes are, how they are stored, and what they would be in other formats.
+    """Say where a model's bytes are, and what formats would save.
 
     Args:
-      model: Hugging Face folder or hub name, GGUF file, artifact folder; in Python also a live module.
+      model: Hugging Face folder or hub name, or GGUF file; in Python also a live module.
       formats: number formats to project the size to, separated by commas.
       json: plain data as JSON instead of a table.
     Returns:
@@ -53,8 +55,12 @@ def compress(
     dry_run: bool = False,
     allow_partial: bool = False,
     threads: int = 0,
-) -> Artifact | Ledger:
-    """Follow a recipe and write an artifact. The same command resumes an interrupted run, to the same bytes.
+    calibration: Iterable[Any] | None = None,
+    progress: Progress | None = None,
+) -> Artifact | DryRun:
+    """Follow a recipe and write an artifact.
+
+    An interrupted run is resumed by the same command, and ends in the same bytes.
 
     Args:
       model: Hugging Face folder or hub name, or GGUF file; in Python also a live module.
@@ -63,8 +69,10 @@ def compress(
       dry_run: print the plan (what happens to each layer, sizes, time, memory) and write nothing.
       allow_partial: finish even where something the recipe names was left undone.
       threads: threads to use, 0 for one per core; the bytes do not depend on it.
+      calibration: batches to use in place of the recipe's; only in Python.
+      progress: called as pieces of the work are done; only in Python.
     Returns:
-      The artifact; with ``dry_run`` the planned ledger.
+      The artifact; with ``dry_run`` the planned ledger with sizes, time and memory.
     Raises:
       SettingsError: the recipe is wrong, or one of its patterns matches no layer.
       PartialError: something the recipe names was left undone and ``allow_partial`` is absent.
@@ -74,7 +82,16 @@ def compress(
     """
     from netweight.jobs.compress import compress as job  # pyright: ignore[reportMissingImports]
 
-    return job(model, recipe, out=out, dry_run=dry_run, allow_partial=allow_partial, threads=threads)
+    return job(
+        model,
+        recipe,
+        out=out,
+        dry_run=dry_run,
+        allow_partial=allow_partial,
+        threads=threads,
+        calibration=calibration,
+        progress=progress,
+    )
 
 
 def evaluate(
@@ -85,8 +102,11 @@ def evaluate(
     batch_size: int = 8,
     threads: int = 0,
     out: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> list[Claim]:
-    """Measure quality, size and speed on text that calibration never saw, paired with the original model.
+    """Measure quality, size and speed, paired with the original.
+
+    The text is text that calibration never saw. Every number comes with its interval.
 
     Args:
       artifacts: one or more artifact folders or models; in Python also live modules.
@@ -95,6 +115,7 @@ def evaluate(
       batch_size: items computed at once; scores do not depend on it.
       threads: threads to use, 0 for one per core.
       out: file for the claims; by default claims.jsonl in each artifact folder.
+      progress: called as pieces of the work are done; only in Python.
     Returns:
       The claims, each with its interval.
     Raises:
@@ -103,11 +124,13 @@ def evaluate(
     """
     from netweight.jobs.evaluate import evaluate as job  # pyright: ignore[reportMissingImports]
 
-    return job(artifacts, against=against, preset=preset, batch_size=batch_size, threads=threads, out=out)
+    return job(
+        artifacts, against=against, preset=preset, batch_size=batch_size, threads=threads, out=out, progress=progress
+    )
 
 
 def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = None) -> Path:
-    """Write one self-contained HTML page from the claims and ledgers of artifacts.
+    """Write one self-contained HTML page about artifacts.
 
     Args:
       artifacts: one or more artifact folders that have been evaluated.
@@ -122,13 +145,22 @@ def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = Non
     return job(artifacts, out=out)
 
 
-def verify(artifact: Folder, *, recompute: bool = False, claim: str | None = None) -> object:
-    """Hash every file of an artifact again and, if asked, measure its claims again; say which hold.
+def verify(
+    artifact: Folder,
+    *,
+    recompute: bool = False,
+    claim: str | None = None,
+    against: Source | None = None,
+    progress: Progress | None = None,
+) -> object:
+    """Check an artifact: hash its files and measure its claims again.
 
     Args:
       artifact: artifact folder.
       recompute: measure the claims again.
       claim: measure only the claims of this metric again.
+      against: the original model, for claims that compare with it.
+      progress: called as pieces of the work are done; only in Python.
     Returns:
       What was checked, and whether it holds.
     Raises:
@@ -137,7 +169,7 @@ def verify(artifact: Folder, *, recompute: bool = False, claim: str | None = Non
     """
     from netweight.jobs.verify import verify as job  # pyright: ignore[reportMissingImports]
 
-    return job(artifact, recompute=recompute, claim=claim)
+    return job(artifact, recompute=recompute, claim=claim, against=against, progress=progress)
 
 
 def run(
@@ -162,7 +194,7 @@ def run(
 
 
 def doctor(*, json: bool = False) -> Checkup | str:
-    """Check this machine and installation, and say what to do about each problem.
+    """Check this machine and installation; say what to mend.
 
     Args:
       json: plain data as JSON instead of a table.

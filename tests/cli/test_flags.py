@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from netweight.cli._flags import Flag, argument_texts, flags, summary
 
 if TYPE_CHECKING:
-    Unknown = Any
+    Progress = Unknown = Any
 
 
 def verb(
@@ -22,6 +22,8 @@ def verb(
     threads: int = 0,
     margin: float | None = None,
     dry_run: bool = False,
+    batches: Iterable[Any] | None = None,
+    progress: Progress | None = None,
 ):
     """Do it.
 
@@ -60,6 +62,10 @@ def test_numbers_choices_and_switches_keep_their_type():
     assert FOUND["margin"].type is float
     assert FOUND["dry_run"].type is bool
     assert FOUND["preset"].type == Literal["quick", "full"]
+
+
+def test_batches_and_callbacks_are_for_python_only():
+    assert {"batches", "progress"}.isdisjoint(FOUND)
 
 
 def test_the_summary_ends_where_the_sections_begin():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,19 +28,17 @@ def test_a_claim_is_shown_with_interval_and_unit(capsys):
 
 def test_a_comparison_is_shown_with_its_verdict(capsys):
     against = Comparison("original", 0.031, -0.01, 0.072, margin=0.1, verdict="non-inferior")
-    text = shown(capsys, Claim(**{**vars(CLAIM), "comparison": against}))
+    text = shown(capsys, replace(CLAIM, comparison=against))
     assert "+0.031 (-0.01 to 0.072)" in text and "non-inferior" in text
 
 
 def test_what_was_not_measured_is_not_shown_as_if_it_were(capsys):
-    row = Claim(
-        **{**vars(CLAIM), "metric": "energy", "value": None, "low": None, "high": None, "provenance": "unavailable"}
-    )
+    row = replace(CLAIM, metric="energy", value=None, low=None, high=None, provenance="unavailable")
     assert "– (unavailable)" in shown(capsys, row)
 
 
-def test_a_ledger_says_why_a_layer_was_left(capsys):
-    rows = (
+LEDGER = Ledger(
+    (
         Row(
             "a.up",
             "linear",
@@ -52,7 +51,11 @@ def test_a_ledger_says_why_a_layer_was_left(capsys):
         ),
         Row("head", "linear", (4, 8), "left", bytes_before=64, bytes_after=64, reason="skip pattern 'head'"),
     )
-    text = shown(capsys, Ledger(rows))
+)
+
+
+def test_a_ledger_says_why_a_layer_was_left(capsys):
+    text = shown(capsys, LEDGER)
     assert "0.0912" in text and "skip pattern 'head'" in text and "128 B before, 84 B after" in text
 
 
@@ -70,6 +73,71 @@ def test_a_weighing_shows_shares_ties_projections_and_warnings(capsys):
     text = shown(capsys, weighing)
     for piece in ("75.0%", "8 × 64", "head shares its weight with embed", "4.500", "65.0%", "warning: mind the grid"):
         assert piece in text
+
+
+@dataclass(frozen=True)
+class Estimate:
+    seconds: float = 200.0
+    peak_bytes: int = 2_500_000_000
+    disk_bytes: int = 90_000_000
+
+
+@dataclass(frozen=True)
+class DryRun:
+    ledger: Ledger = LEDGER
+    estimate: Estimate = Estimate()
+    bytes_before: int = 128
+    bytes_after: int = 84
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    bytes: dict[str, int]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    path: Path
+    manifest: Manifest
+    ledger: Ledger
+    run: dict[str, float]
+
+
+def test_a_dry_run_says_what_it_would_take(capsys):
+    text = shown(capsys, DryRun())
+    for piece in ("1.52 times smaller", "3 min 20 s", "2.5 GB of memory", "90 MB of disk", "nothing was written"):
+        assert piece in text
+    assert _render.exit_code(DryRun()) == 0
+
+
+def test_a_dry_run_with_problems_says_so_and_exits_with_three(capsys):
+    plan = DryRun(problems=("only pattern 'x' matches no layer",))
+    assert "problem: only pattern 'x'" in shown(capsys, plan)
+    assert _render.exit_code(plan) == 3
+
+
+def test_an_artifact_is_summed_up_by_format(capsys):
+    made = Artifact(Path("d/out"), Manifest({"before": 300, "after": 100}, ("one layer",)), LEDGER, {})
+    text = shown(capsys, made)
+    for piece in ("d/out", "int4-g64", "3.00 times smaller", "left undone: one layer"):
+        assert piece in text
+
+
+def test_an_artifact_without_errors_measured_shows_dashes(capsys):
+    rows = (Row("a", "linear", (4, 8), "quantized", format="nf4"),)
+    text = shown(
+        capsys, Artifact(Path("d"), Manifest({"before": 2, "after": 1}), Ledger(rows), {"seconds": 5, "peak_bytes": 1})
+    )
+    assert "–" in text and "took 5.0 s" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.25, "0.2 s"), (12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert _render.duration(seconds) == text
 
 
 def test_square_brackets_of_a_name_are_not_markup(capsys):

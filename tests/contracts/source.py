@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "src" / "netweight"
+DOCS = REPOSITORY / "docs" / "architecture.md"
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,15 @@ def names_defined(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             found |= {alias.asname or alias.name for alias in node.names}
     return found
+
+
+def documented_steps() -> tuple[tuple[str, ...], ...]:
+    """The order of the rooms in docs/architecture.md: ``formats < models < ... < compress = evaluate < ...``."""
+    line = next(line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.strip().startswith("`formats <"))
+    return tuple(tuple(step.strip().split(" = ")) for step in line.strip().strip("`").split(" < "))
+
+
+def documented_shared_modules() -> frozenset[str]:
+    """The modules that docs/architecture.md lets every room import."""
+    found = re.search(r"shared modules at the top \(`([^`]+)`\)", DOCS.read_text(encoding="utf-8"))
+    return frozenset(found[1].split()) if found else frozenset()

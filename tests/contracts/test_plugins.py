@@ -13,12 +13,13 @@ ASKED: dict[str, tuple[set[str], set[str]]] = {
     "formats": ({"NAMES", "parse", "fit", "to_codes", "from_codes"}, set()),
     "models": ({"FAMILY"}, set()),
     "compress": ({"SUMMARY", "Settings"}, {"solve", "rescale", "reconstruct", "transform"}),
+    "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score"}),
 }
 WANT_STATS = {"solve", "rescale"}
 
 
 def plugins(room: str) -> list[Source]:
-    return [file for file in sources() if file.room == room and not file.path.name.startswith("_")]
+    return [file for file in sources() if str(file).rpartition("/")[0] == room and not file.path.name.startswith("_")]
 
 
 PLUGINS = [(room, file) for room in ASKED for file in plugins(room)]

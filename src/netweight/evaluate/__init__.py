@@ -1,1 +1,32 @@
-"""(placeholder)"""
+"""The judge: measures subjects side by side on the same data and hands back claims with intervals.
+
+It never knows the defendant: a ``Subject`` is callables and byte counts, not a recipe or a method.
+Metrics are files in ``metrics/``: see ``docs/architecture.md`` for what one defines.
+"""
+
+from netweight.evaluate._bench import Bench
+from netweight.evaluate._items import ChoiceItem, ContextChoiceItem, ContinuationItem, Items, Labelled, PairItem, Text
+from netweight.evaluate._paired import holm, verdict
+from netweight.evaluate._run import run
+from netweight.evaluate._subject import Subject
+from netweight.evaluate._task import Quantity, Task, task
+from netweight.evaluate._tokens import TokenView
+
+__all__ = [
+    "Bench",
+    "ChoiceItem",
+    "ContextChoiceItem",
+    "ContinuationItem",
+    "Items",
+    "Labelled",
+    "PairItem",
+    "Quantity",
+    "Subject",
+    "Task",
+    "Text",
+    "TokenView",
+    "holm",
+    "run",
+    "task",
+    "verdict",
+]

@@ -155,18 +155,20 @@ def round_magnitude(
     return torch.where(torch.isfinite(units), torch.floor(units + noise), units) * step
 
 
+# Where the exponent sits in a type's bits: integer of the same width, mantissa bits, bias.
+FIELDS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+
+
 def _exponent(magnitude: Tensor) -> Tensor:
-    """floor(log2) of each magnitude, int32; anything very negative for 0 and for subnormals of its own type."""
-    if magnitude.dtype == torch.float32:  # the exponent field, several times faster than frexp
-        return (magnitude.view(torch.int32) >> 23) - 127
-    return torch.frexp(magnitude)[1] - 1
+    """floor(log2) of each magnitude from its exponent field; -bias for 0 and for subnormals of its own type."""
+    integer, bits, bias = FIELDS[magnitude.dtype]
+    return ((magnitude.view(integer) >> bits) - bias).to(torch.int32)
 
 
 def _power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """2^exponent; exponents of float32 must be normal."""
-    if dtype == torch.float32:
-        return ((exponent + 127) << 23).view(torch.float32)
-    return torch.ldexp(torch.ones_like(exponent, dtype=dtype), exponent)
+    """2^exponent, for exponents of normal numbers."""
+    integer, bits, bias = FIELDS[dtype]
+    return ((exponent.to(integer) + bias) << bits).view(dtype)
 
 
 def _step(magnitude: Tensor, row: Minifloat) -> Tensor:

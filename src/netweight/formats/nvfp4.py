@@ -31,7 +31,8 @@ def fit(blocks_RGK: Tensor, format: Format, ratio: Tensor | float) -> Params:
     """Tensor scale from the whole matrix, block scales under it. ``ratio`` moves block scales only."""
     absmax = blocks_RGK.nan_to_num(nan=0.0).abs().amax(-1).float()
     whole = absmax.amax()
-    encode_scale = torch.where(whole > 0, (SCALE_MAX * GRID_MAX / whole).clamp(max=LARGEST), torch.ones_like(whole))
+    top = torch.tensor(SCALE_MAX * GRID_MAX, device=whole.device)  # a tensor: number / tensor would round twice
+    encode_scale = torch.where(whole > 0, (top / whole).clamp(max=LARGEST), torch.ones_like(whole))
     sixth = torch.tensor(1 / GRID_MAX, dtype=torch.float32, device=absmax.device)
     wanted = (absmax * ratio * (encode_scale * sixth)).clamp(max=SCALE_MAX)
     return Params(_minifloat.uncast(_minifloat.cast(wanted, "e4m3"), "e4m3"), None, encode_scale)

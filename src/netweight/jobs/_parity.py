@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from netweight import compress as methods, models
+from netweight import models
 from netweight.artifact import Artifact, DecodedSource
+from netweight.compress import digest_of, parts, pool
 from netweight.errors import ParityError
 from netweight.models import Model
 from netweight.progress import Progress
@@ -33,11 +33,11 @@ def check(model: Model, artifact: Artifact, batches: Sequence[Any], *, threads: 
     if not batches:
         return {"layers": len(artifact.manifest.layers), "parts": 0}
     reread = from_artifact(model, artifact)
-    with torch.no_grad(), methods.pool(1):
+    with torch.no_grad(), pool(1):
         outputs = _run(reread, batches[0])
     total = len(artifact.manifest.parts)
     for done, (name, output) in enumerate(outputs, 1):
-        if methods.digest_of(output) != artifact.manifest.parts[name]:
+        if digest_of(output) != artifact.manifest.parts[name]:
             raise ParityError(
                 f"{name or 'the module'}: what was written does not compute what was simulated, though every layer's weight "
                 "is equal; a tensor that is not quantized differs. Nothing was published"
@@ -51,9 +51,9 @@ def check_layers(artifact: Artifact, *, threads: int, progress: Progress) -> Non
     layers = artifact.manifest.layers
 
     def one(name: str) -> tuple[str, str]:
-        return name, methods.digest_of(artifact.qtensor(name).decode())
+        return name, digest_of(artifact.qtensor(name).decode())
 
-    with methods.pool(threads) as workers:
+    with pool(threads) as workers:
         for done, (name, digest) in enumerate(workers.map(one, layers), 1):
             if digest != layers[name].sha256:
                 raise ParityError(f"{name}: the weight read back from {artifact.path} is not the one that was simulated")
@@ -63,14 +63,14 @@ def check_layers(artifact: Artifact, *, threads: int, progress: Progress) -> Non
 def from_artifact(model: Model, artifact: Artifact) -> Model:
     """The same module, emptied, to be filled from the artifact."""
     if model.live:
-        return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight), copy=True)
+        return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight), module="copy")
     models.release(model, "")
     return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight))
 
 
 def _run(model: Model, batch: Any) -> Any:
     """(part, output) one after the other, with one part's weights in memory at a time."""
-    names = methods.parts(model)
+    names = parts(model)
     inputs = models.capture_block_inputs(model, [batch])[0]
     if names == ("",):
         models.materialize(model, "")
@@ -85,5 +85,3 @@ def _run(model: Model, batch: Any) -> Any:
         yield name, hidden
     yield names[-1], models.run_tail(model, hidden)
 
-
-__all__ = ["check", "check_layers", "from_artifact", "replace"]

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from netweight import artifact as artifacts, compress as methods, data, models, provenance, recipe as recipes
+from netweight import artifact as artifacts
+from netweight import data, models, provenance
+from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
-from netweight.compress import Part, Plan
+from netweight.compress import Part, Plan, parts, plan, walk
 from netweight.data import Calibration
 from netweight.errors import PartialError
 from netweight.jobs import _estimate, _parity
@@ -47,17 +49,17 @@ def compress(
     plan_of = recipes.load(recipe)
     source = _opened(model)
     layers = models.layers(source)
-    plan = methods.plan(plan_of, layers, allow_partial=allow_partial or dry_run)
-    expected = _estimate.estimate(source, plan, layers, plan_of, threads)
+    chosen = plan(plan_of, layers, allow_partial=allow_partial or dry_run)
+    expected = _estimate.estimate(source, chosen, layers, plan_of, threads)
     if dry_run:
-        return _dry_run(source, plan, expected)
+        return _dry_run(source, chosen, expected)
     _estimate.require(expected, out)
-    seen = _calibration(source, plan, plan_of, calibration)
+    seen = _calibration(source, chosen, plan_of, calibration)
     store = Store(out, _fingerprint(source, plan_of, seen, allow_partial))
-    layout = _layout(source, plan, layers)
-    _walk(source, plan, seen, store, layout, threads, progress)
-    total = len(methods.parts(source))
-    manifest = _manifest(source, plan, plan_of, seen, layout)
+    layout = _layout(source, chosen, layers)
+    _walk(source, chosen, seen, store, layout, threads, progress)
+    total = len(parts(source))
+    manifest = _manifest(source, chosen, plan_of, seen, layout)
     write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
     records = store.records(total)
     final = artifacts.assemble(store, records, manifest, recipe_toml=plan_of.to_toml(), write_config=write_config)
@@ -78,24 +80,24 @@ def _opened(model: Any) -> Model:
     return models.load(copy.deepcopy(model) if isinstance(model, nn.Module) else model)
 
 
-def _dry_run(source: Model, plan: Plan, expected: _estimate.Estimate) -> DryRun:
-    ledger = plan.ledger({name: models.stored_bytes(source, name) for name in plan.assignments})
+def _dry_run(source: Model, assigned: Plan, expected: _estimate.Estimate) -> DryRun:
+    ledger = assigned.ledger({name: models.stored_bytes(source, name) for name in assigned.assignments})
     stored = {name: source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied}
     done = {f"{row.module}.weight" for row in ledger if row.action == "planned"}
     after = sum(size for name, size in stored.items() if name not in done) + sum(
         row.bytes_after for row in ledger if row.action == "planned"
     )
-    return DryRun(ledger, expected, sum(stored.values()), after, plan.problems)
+    return DryRun(ledger, expected, sum(stored.values()), after, assigned.problems)
 
 
-def _calibration(source: Model, plan: Plan, recipe: Recipe, given: Iterable[Any] | None) -> Calibration:
+def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[Any] | None) -> Calibration:
     """What the model is run on: the recipe's text, the caller's batches, or a short fixed probe where no step needs data."""
     if given is not None:
         return data.from_batches(given)
-    if plan.needs_data and source.kind != "module":
+    if assigned.needs_data and source.kind != "module":
         return data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
     if source.kind == "module":
-        return data.from_batches([]) if not plan.needs_data else _no_batches(source)
+        return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
     ids = torch.randint(vocabulary, (1, PROBE_TOKENS), generator=generator)
@@ -119,9 +121,9 @@ def _fingerprint(source: Model, recipe: Recipe, seen: Calibration, allow_partial
     }
 
 
-def _layout(source: Model, plan: Plan, layers: Mapping[str, Layer]) -> artifacts.Layout:
+def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artifacts.Layout:
     """compressed-tensors' layout where it can express every quantized layer, else our own."""
-    chosen = [a for a in plan.assignments.values() if a.format is not None]
+    chosen = [a for a in assigned.assignments.values() if a.format is not None]
     foreign = all(
         layers[a.name].kind == "linear" and artifacts.compression_format(a.format) for a in chosen if a.format is not None
     )
@@ -129,15 +131,15 @@ def _layout(source: Model, plan: Plan, layers: Mapping[str, Layer]) -> artifacts
 
 
 def _walk(
-    source: Model, plan: Plan, seen: Calibration, store: Store, layout: artifacts.Layout, threads: int, progress: Progress
+    source: Model, assigned: Plan, seen: Calibration, store: Store, layout: artifacts.Layout, threads: int, progress: Progress
 ) -> None:
     """Compress what is not yet done, part by part."""
-    total, done = len(methods.parts(source)), store.done()
+    total, done = len(parts(source)), store.done()
     if done == total:
         return
     hidden = store.hidden() if done else []
     progress("compress", done, total)
-    for part in methods.walk(source, plan, seen.batches, threads=threads, start=done, hidden=hidden):
+    for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden):
         record, tensors = _record(part, layout)
         store.put(part.index, record, tensors, part.hidden)
         progress("compress", part.index + 1, total, part.name)
@@ -154,7 +156,7 @@ def _record(part: Part, layout: artifacts.Layout) -> tuple[PartRecord, dict[str,
     return PartRecord(part.name, f"part-{part.index}.safetensors", part.rows, described, part.digest), tensors
 
 
-def _manifest(source: Model, plan: Plan, recipe: Recipe, seen: Calibration, layout: str) -> Manifest:
+def _manifest(source: Model, assigned: Plan, recipe: Recipe, seen: Calibration, layout: str) -> Manifest:
     before = sum(source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied)
     first = seen.batches[0] if seen.batches else None
     return Manifest(
@@ -165,11 +167,11 @@ def _manifest(source: Model, plan: Plan, recipe: Recipe, seen: Calibration, layo
         layers={},
         parts={},
         tied=dict(source.tied),
-        calibration=dict(seen.provenance) if plan.needs_data else None,
+        calibration=dict(seen.provenance) if assigned.needs_data else None,
         probe={"shape": list(first["input_ids"].shape)} if isinstance(first, Mapping) and "input_ids" in first else {},
         versions=provenance.versions(),
         bytes={"before": before},
-        problems=plan.problems,
+        problems=assigned.problems,
     )
 
 

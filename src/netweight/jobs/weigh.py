@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netweight.errors import FormatError
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from netweight.formats import Format
     from netweight.models import Layer, Model
 
@@ -73,14 +76,17 @@ class Weight:
 
 
 def weigh(
-    model: object, *, formats: Sequence[str] = ("int4-g64", "int3-g64", "nvfp4"), json: bool = False
+    model: str | Path | Model | Module,
+    *,
+    formats: Sequence[str] = ("int4-g64", "int3-g64", "nvfp4"),
+    json: bool = False,
 ) -> Weighing | str:
     """Load what describes the model (no weight is read), and add up its bytes; the JSON text of that with ``json``."""
     from netweight import formats as room
     from netweight import models
 
     known = [room.get(name) for name in formats]  # a misspelt format is reported before anything is loaded
-    loaded = models.load(model)
+    loaded = model if isinstance(model, models.Model) else models.load(model)
     weighing = weighing_of(loaded, models.layers(loaded), models.blocks(loaded), known)
     return weighing.to_json() if json else weighing
 
@@ -104,7 +110,7 @@ def weighing_of(model: Model, layers: dict[str, Layer], blocks: Sequence[str], f
         parts=(*_parts(own, set(inside), weights), *_rest(own, weights)),
         ties=tuple((name, layer.tied_to) for name, layer in layers.items() if layer.tied_to),
         projections=tuple(_projection(format, inside, weights, total_bytes) for format in formats),
-        warnings=_warnings(weights[_weight_of(name)] for name in own),
+        warnings=_warnings(weights[_weight_of(name)] for name in inside),
     )
 
 
@@ -197,9 +203,9 @@ def _warnings(weights: Iterable[Weight]) -> tuple[str, ...]:
         bits = next((int(group) for group in match.groups() if group), None) if match else None
         if bits:
             found.append(
-                f"{count} layers are stored as {stored_as}: their weights already lie on a {bits}-bit grid. "
-                f"Rounding them to a {bits}-bit format whose groups line up with that grid gives an error of 0, "
-                f"which says nothing about the method; compare at fewer bits, or in a format with another grid, "
-                f"against this model as it is."
+                f"{count} layer{'s' * (count != 1)} of the blocks are stored as {stored_as}: their weights already lie on "
+                f"a grid of {bits} bits. Rounding them to a format of {bits} bits whose groups line up with that grid "
+                f"gives an error of 0, which says nothing about the method; compare at fewer bits, or in a format with "
+                f"another grid, against this model as it is."
             )
     return tuple(found)

@@ -42,7 +42,7 @@ class _Reached(Exception):
 def capture_block_inputs(model: Model, batches: Iterable[Any]) -> list[BlockInputs]:
     """Run the stem (embeddings, masks, rotary tables) over batches and keep what the blocks would get.
 
-    Only the stem is materialized, and what this filled is released again. For a plain module the batches themselves are the inputs.
+    Only the stem is materialized, unless it already is, and it is released in either case, with whatever is tied to it. For a plain module the batches themselves are the inputs.
 
     Args:
       batches: mappings of keyword arguments such as ``{"input_ids": ids_BT}``, or for a plain module also tensors or tuples.
@@ -55,11 +55,12 @@ def capture_block_inputs(model: Model, batches: Iterable[Any]) -> list[BlockInpu
     else:
         base = base_path(model.module)
         stem = [join(base, part) for part in model.family.stem]
-        filled = [name for part in stem for name in materialize(model, part)]
+        for part in stem:
+            materialize(model, part)
         modules = [model.module.get_submodule(name) for name in names]
         found = [_capture(model, modules, batch) for batch in batches]
-        for name in filled:
-            release(model, name)
+        for part in stem:
+            release(model, part)
     if not found:
         raise DataError("there are no batches to run the model on")
     return found

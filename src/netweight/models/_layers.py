@@ -103,10 +103,10 @@ def set_matrix(module: nn.Module, weight_OI: Tensor) -> None:
     if weight.device.type == "meta":
         raise ModelError(f"this {type(module).__name__} is empty; materialize it before setting its weight")
     with torch.no_grad():
-        weight.copy_(_stored_layout(module, weight_OI))
+        weight.copy_(stored_layout(module, weight_OI))
 
 
-def _stored_layout(module: nn.Module, weight_OI: Tensor) -> Tensor:
+def stored_layout(module: nn.Module, weight_OI: Tensor) -> Tensor:
     if isinstance(module, Conv1D):
         return weight_OI.T
     if not isinstance(module, CONVS + TRANSPOSED_CONVS):

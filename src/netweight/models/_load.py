@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -145,14 +145,14 @@ def _refuse_pickle(path: Path, trust_pickle: bool) -> None:
 
 
 def _hugging_face(folder: Path, source: WeightSource, dtype: torch.dtype) -> Model:
-    config = _read_config(folder)
-    module, family = _empty(config, dtype)
-    _drop_absent(module, family, source)
+    config = read_config(folder)
+    module, family = empty_module(config, dtype)
+    drop_absent(module, family, source)
     has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    opener = _tokenizer_opener(folder) if has_tokenizer else None
+    opener = tokenizer_opener(folder) if has_tokenizer else None
     if isinstance(module, transformers.GenerationMixin) and (folder / "generation_config.json").is_file():
         module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    return _assemble(
+    return assemble(
         module, family, config, Renamed(source, _match(module, family, source)), dtype, opener, str(folder)
     )
 
@@ -163,20 +163,20 @@ def _from_gguf(path: Path, dtype: torch.dtype) -> Model:
     model_type = table.model_types[header.architecture]
     values = _gguf.config_values(header, table)
     config = transformers.AutoConfig.for_model(model_type, **values)
-    module, family = _empty(config, dtype)
+    module, family = empty_module(config, dtype)
     source = _gguf.GGUFSource(header, table, config.num_attention_heads, config.num_key_value_heads)
-    opener = _tokenizer_opener(path.parent, path.name) if "tokenizer.ggml.tokens" in header.metadata else None
-    return _assemble(module, family, config, source, dtype, opener, str(path))
+    opener = tokenizer_opener(path.parent, path.name) if "tokenizer.ggml.tokens" in header.metadata else None
+    return assemble(module, family, config, source, dtype, opener, str(path))
 
 
 def _from_llama2c(path: Path, dtype: torch.dtype) -> Model:
     source, config, beside = _llama2c.Llama2cSource(path), _llama2c.config_of(path), path.parent / "tokenizer.bin"
-    module, family = _empty(config, dtype)
+    module, family = empty_module(config, dtype)
     opener = (lambda: _llama2c.tokenizer_of(beside, config.vocab_size)) if beside.is_file() else None
-    return _assemble(module, family, config, source, dtype, opener, str(path))
+    return assemble(module, family, config, source, dtype, opener, str(path))
 
 
-def _assemble(
+def assemble(
     module: nn.Module,
     family: Family,
     config: Any,
@@ -191,12 +191,12 @@ def _assemble(
     return model
 
 
-def _tokenizer_opener(folder: Path, gguf_file: str | None = None) -> Callable[[], Any]:
+def tokenizer_opener(folder: Path, gguf_file: str | None = None) -> Callable[[], Any]:
     extra = {"gguf_file": gguf_file} if gguf_file else {}
     return lambda: transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **extra)
 
 
-def _read_config(folder: Path) -> Any:
+def read_config(folder: Path, *, compressed: Literal["refuse", "ignore"] = "refuse") -> Any:
     if not (folder / "config.json").is_file():
         raise ModelError(f"no config.json in {folder}; it says which model the weights belong to")
     try:
@@ -204,12 +204,15 @@ def _read_config(folder: Path) -> Any:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'} does not describe a model transformers knows: {error}") from error
     if getattr(config, "quantization_config", None):
+        if compressed == "ignore":
+            del config.quantization_config
+            return config
         method = dict(config.quantization_config).get("quant_method", "unknown")
         raise ModelError(f"{folder} is already compressed (quant_method {method!r}); start from the original model")
     return config
 
 
-def _empty(config: Any, dtype: torch.dtype) -> tuple[nn.Module, Family]:
+def empty_module(config: Any, dtype: torch.dtype) -> tuple[nn.Module, Family]:
     """The transformers module of a config: parameters on ``meta``, buffers computed, in evaluation mode."""
     family = family_of(config.model_type)
     names = config.architectures or []
@@ -228,7 +231,7 @@ def _empty(config: Any, dtype: torch.dtype) -> tuple[nn.Module, Family]:
     return module.eval(), family
 
 
-def _drop_absent(module: nn.Module, family: Family, source: WeightSource) -> None:
+def drop_absent(module: nn.Module, family: Family, source: WeightSource) -> None:
     """Leave out optional parts, such as a pooler, that the checkpoint does not hold."""
     base = base_path(module)
     for part in family.optional:

@@ -1,0 +1,25 @@
+"""WikiText-2 (Merity et al. 2016, arXiv 1609.07843), tokenized, from the folder ``wikitext2`` under ``NETWEIGHT_DATA``.
+
+``valid`` is the validation text, ``test_a`` every second article of the test text. A document is an article: it starts at a
+heading of the first level, `` = Title = ``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from netweight.data._corpus import read_text
+from netweight.errors import DataError
+
+SPLITS = ("valid", "test_a")
+HEADING = re.compile(r"^(?= = [^=].*[^=] = $)", re.MULTILINE)
+
+
+def documents(split: str) -> tuple[str, ...]:
+    """Articles in order. Raises: DataError: ``NETWEIGHT_DATA`` is not set, or the file is not there."""
+    root = os.environ.get("NETWEIGHT_DATA")
+    if not root:
+        raise DataError(f"wikitext2/{split} needs NETWEIGHT_DATA, the folder that holds wikitext2/{split}.txt")
+    return tuple(part for part in HEADING.split(read_text(Path(root) / "wikitext2" / f"{split}.txt")) if part.strip())

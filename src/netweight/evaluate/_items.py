@@ -1,0 +1,129 @@
+"""What subjects are measured on: texts, questions, sentence pairs and labelled inputs, each with its origin.
+
+A tokenizer enters as the callable ``encode(text) -> list of ids``, which must add no special tokens.
+The item classes are read by their field names only, so any object with the same fields will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from netweight.errors import DataError
+from netweight.provenance import sha256_of_bytes, sha256_of_json
+
+Encode = Callable[[str], Sequence[int]]
+Kind = Literal["text", "choices", "context-choices", "continuations", "pairs", "labelled", "none"]
+ItemKind = Literal["choices", "context-choices", "continuations", "pairs"]
+
+
+@dataclass(frozen=True)
+class ChoiceItem:
+    """A question and its possible answers; ``gold`` is the index of the right one."""
+
+    query: str
+    choices: tuple[str, ...]
+    gold: int
+
+
+@dataclass(frozen=True)
+class ContextChoiceItem:
+    """Several contexts, one continuation: the right context is the one that makes it likeliest."""
+
+    context_options: tuple[str, ...]
+    continuation: str
+    gold: int
+
+
+@dataclass(frozen=True)
+class ContinuationItem:
+    """A text and the words that follow it."""
+
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True)
+class PairItem:
+    """Two sentences and how alike people find them."""
+
+    first: str
+    second: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """Running text, document by document; the document is the unit that is resampled."""
+
+    documents: tuple[str, ...]
+    encode: Encode
+    source: str
+    split: str = ""
+    sha256: str = ""
+    bos_id: int | None = None
+
+    kind: Kind = "text"
+
+    def describe(self) -> dict[str, Any]:
+        """Source, split, sha256 and size, as a claim records them."""
+        digest = self.sha256 or sha256_of_json(list(self.documents))
+        return _origin(self.source, self.split, digest) | {"documents": len(self.documents)}
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Independent items of one kind; the item is the unit that is resampled."""
+
+    kind: ItemKind
+    items: Sequence[Any]
+    source: str
+    split: str = ""
+    sha256: str = ""
+    encode: Encode | None = None
+    bos_id: int | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Source, split, sha256 and size, as a claim records them."""
+        digest = self.sha256 or sha256_of_json([_plain(item) for item in self.items])
+        return _origin(self.source, self.split, digest) | {"items": len(self.items)}
+
+    def encoder(self) -> Encode:
+        """Raises: DataError: no tokenizer was given."""
+        if self.encode is None:
+            raise DataError(f"{self.source}: these items need a tokenizer; pass encode=")
+        return self.encode
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Inputs of a classifier, first axis N, and the right class of each."""
+
+    inputs: Tensor
+    labels_N: Tensor
+    source: str
+    split: str = ""
+    sha256: str = ""
+
+    kind: Kind = "labelled"
+
+    def describe(self) -> dict[str, Any]:
+        """Source, split, sha256 and size, as a claim records them."""
+        digest = self.sha256 or sha256_of_bytes(
+            b"".join(t.contiguous().cpu().numpy().tobytes() for t in (self.inputs, self.labels_N))
+        )
+        return _origin(self.source, self.split, digest) | {"items": len(self.labels_N)}
+
+
+Data = Text | Items | Labelled
+
+
+def _origin(source: str, split: str, sha256: str) -> dict[str, Any]:
+    return {"source": source, "split": split, "sha256": sha256}
+
+
+def _plain(item: Any) -> Any:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else repr(item)

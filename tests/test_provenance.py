@@ -1,0 +1,39 @@
+"""Hashes, versions, machine, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+
+from netweight import provenance
+
+
+def test_a_file_has_the_hash_of_its_bytes(tmp_path: Path):
+    data = bytes(range(256)) * 5000
+    (tmp_path / "weights").write_bytes(data)
+    assert provenance.sha256_of_file(tmp_path / "weights") == hashlib.sha256(data).hexdigest()
+    assert provenance.sha256_of_bytes(data) == hashlib.sha256(data).hexdigest()
+
+
+def test_the_hash_of_plain_data_does_not_depend_on_key_order():
+    assert provenance.sha256_of_json({"a": 1, "b": [2]}) == provenance.sha256_of_json({"b": [2], "a": 1})
+    assert provenance.sha256_of_json({"a": 1}) != provenance.sha256_of_json({"a": 2})
+
+
+def test_versions_name_what_is_installed_and_leave_out_the_rest():
+    found = provenance.versions()
+    assert found["python"] == platform.python_version()
+    assert "torch" in found and all(found.values())
+
+
+def test_the_environment_is_plain_data():
+    environment = provenance.environment(device="cpu", threads=1)
+    assert json.loads(json.dumps(environment)) == environment
+    assert environment["threads"] == 1 and environment["cores"] >= 1
+
+
+def test_the_commit_is_a_hash_or_nothing():
+    head = provenance.commit().removesuffix("+changes")
+    assert head == "" or (len(head) == 40 and set(head) <= set("0123456789abcdef"))

@@ -1,0 +1,45 @@
+"""A folder is a registry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netweight import registry
+from netweight.errors import UnknownName
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch) -> Iterator[str]:
+    folder = tmp_path / "a_room_of_plugins"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "_walk.py").touch()
+    (folder / "gptq.py").write_text("SUMMARY = 'found'")
+    (folder / "awq.py").write_text("SUMMARY = 'also found'")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder.name
+    for name in [name for name in sys.modules if name.startswith(folder.name)]:
+        del sys.modules[name]
+
+
+def test_names_are_files_and_machinery_is_not_listed(room: str):
+    assert registry.names(room) == ("awq", "gptq")
+
+
+def test_a_plugin_is_found_by_its_file_name(room: str):
+    assert registry.find(room, "gptq").SUMMARY == "found"
+
+
+def test_listing_loads_no_plugin(room: str):
+    registry.names(room)
+    assert f"{room}.awq" not in sys.modules
+
+
+@pytest.mark.parametrize(("name", "said"), [("gptg", "did you mean 'gptq'"), ("_walk", "known: awq, gptq")])
+def test_an_unknown_name_gets_the_nearest(room: str, name: str, said: str):
+    with pytest.raises(UnknownName, match=said):
+        registry.find(room, name)
