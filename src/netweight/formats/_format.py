@@ -88,7 +88,13 @@ class Format:
     @property
     def arithmetic(self) -> ModuleType:
         """The family's file: ``fit``, ``to_codes``, ``from_codes``."""
-        return registry.find(ROOM, self.family)
+        return _arithmetic(self.family)
+
+
+@cache
+def _arithmetic(family: str) -> ModuleType:
+    """Looked up once: the column-by-column methods ask for it thousands of times."""
+    return registry.find(ROOM, family)
 
 
 def families() -> tuple[str, ...]:

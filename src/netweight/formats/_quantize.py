@@ -27,7 +27,11 @@ def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0) -> Pa
     params = format.arithmetic.fit(blocks(weight_OI, format), format, ratio)
     if not bool(torch.isfinite(params.scale_RG).all()):
         worst = weight_OI.abs().max().item()
-        raise RangeError(f"{format.name}: a scale for weights up to {worst:g} does not fit {format.scale}")
+        limit = torch.finfo(torch.float16 if format.scale == "fp16" else torch.float32).max
+        raise RangeError(
+            f"{format.name}: a scale for weights up to {worst:g} exceeds {limit:g}, the largest {format.scale} number; "
+            "scale the layer down, or use a format with a wider scale such as e4m3-g64 or nvfp4"
+        )
     return params
 
 
