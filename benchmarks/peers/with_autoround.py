@@ -30,15 +30,18 @@ def algorithm(job: _measure.Job) -> QuantizationConfig:
 
 
 def decoded(packed: str) -> dict[str, torch.Tensor]:
-    """What each packed layer multiplies with: the library's torch layer applied to the unit vectors, in float32."""
-    model = AutoModelForCausalLM.from_pretrained(
-        packed, dtype=torch.float32, device_map="cpu", quantization_config=AutoRoundConfig(backend="auto_round:torch")
-    )
+    """What each packed layer multiplies with: the library's own torch layer applied to the unit vectors, in float32.
+
+    Loaded as float16, the only type that keeps the saved scales; they are widened to float32 before use.
+    """
+    config = AutoRoundConfig(backend="auto_round:torch")
+    model = AutoModelForCausalLM.from_pretrained(packed, dtype=torch.float16, device_map="cpu", quantization_config=config)
     weights = {}
     with torch.no_grad():
         for name, module in model.named_modules():
             if hasattr(module, "qweight"):
-                weights[f"{name}.weight"] = module(torch.eye(module.infeatures)).float().T.contiguous()
+                module.scales = module.scales.float()
+                weights[f"{name}.weight"] = module(torch.eye(module.infeatures)).T.contiguous()
     return weights
 
 
@@ -60,9 +63,27 @@ def main() -> None:
             batch_size=BATCH_WINDOWS,
             device_map="cpu",
             enable_torch_compile=False,
+            amp=False,  # otherwise a float32 model is cast to bfloat16 before its weights are rounded
         )
-        _, folder = rounder.quantize_and_save(str(packed), format="auto_round")
-    print(folder)
+        rounder.quantize_and_save(str(packed), format="auto_round")
+    del model, rounder
+    saved = next(path.parent for path in packed.rglob("config.json"))
+    _measure.finish(
+        job,
+        peer="auto-round",
+        package="auto-round",
+        settings={
+            "symmetric": job.variant == "rtn-sym",
+            "iters": 200 if job.variant == "signround" else 0,
+            "amp": False,
+            "batch_windows": BATCH_WINDOWS,
+        },
+        clock=clock,
+        weights=decoded(str(saved)),
+        packed=saved,
+        notes=["the library quantizes and saves in one call; 'quantize' holds both"],
+        fallbacks=[],
+    )
 
 
 if __name__ == "__main__":
