@@ -196,7 +196,7 @@ def finish(
     result = {
         "peer": peer,
         "variant": job.variant,
-        "version": importlib.metadata.version(package),
+        "version": version_of(package),
         "torch": torch.__version__,
         "settings": settings,
         "bits": job.bits,
@@ -207,7 +207,7 @@ def finish(
         "seconds": clock.phases["quantize"]["seconds"],
         "cpu_seconds": clock.phases["quantize"]["cpu_seconds"],
         "load_quantize_save_seconds": sum(phase["seconds"] for phase in compress),
-        "peak_rss_bytes": clock.phases["quantize"]["peak_rss_bytes"],
+        "peak_rss_bytes": max(phase["peak_rss_bytes"] for phase in compress),
         "weights": count,
         "stored_bytes": parts,
         "true_bits_per_weight": true_bits(parts, count),
@@ -220,6 +220,13 @@ def finish(
     (job.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     json.dump({key: result[key] for key in ("peer", "variant", "seconds", "true_bits_per_weight")}, sys.stdout)
     print()
+
+
+def version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "source tree"
 
 
 def quiet_hub() -> None:

@@ -35,7 +35,9 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
     Loaded as float16, the only type that keeps the saved scales; they are widened to float32 before use.
     """
     config = AutoRoundConfig(backend="auto_round:torch")
-    model = AutoModelForCausalLM.from_pretrained(packed, dtype=torch.float16, device_map="cpu", quantization_config=config)
+    model = AutoModelForCausalLM.from_pretrained(
+        packed, dtype=torch.float16, device_map="cpu", quantization_config=config
+    )
     weights = {}
     with torch.no_grad():
         for name, module in model.named_modules():

@@ -27,9 +27,7 @@ BATCH_WINDOWS = 8
 
 
 def recipe(job: _measure.Job) -> Modifier:
-    weights = QuantizationArgs(
-        num_bits=job.bits, type="int", strategy="group", group_size=job.group, symmetric=False
-    )
+    weights = QuantizationArgs(num_bits=job.bits, type="int", strategy="group", group_size=job.group, symmetric=False)
     groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
     kind = QuantizationModifier if job.variant == "rtn" else GPTQModifier
     return kind(config_groups=groups, ignore=["lm_head"])
@@ -53,7 +51,9 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
 def main() -> None:
     job = _measure.parse_job(("gptq", "gptq-bf16", "rtn"))
     fallbacks: list[str] = []
-    logger.add(lambda line: fallbacks.append(str(line)), level="WARNING", filter=lambda r: "round-to-nearest" in r["message"])
+    logger.add(
+        lambda line: fallbacks.append(str(line)), level="WARNING", filter=lambda r: "round-to-nearest" in r["message"]
+    )
     dtype = torch.bfloat16 if job.variant.endswith("bf16") else torch.float32
     data, packed, clock = batches(job.windows()), job.out / "packed", _measure.Clock()
     with clock.phase("load"):
