@@ -100,7 +100,9 @@ def compress(given: argparse.Namespace, who: Contestant, tokens: Path, repeat: i
     load_before = os.getloadavg()[0]
     log = given.work / f"{out.name}.log"
     with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run([str(part) for part in command], stdout=file, stderr=subprocess.STDOUT, env=environment)
+        done = subprocess.run(
+            [str(part) for part in command], stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
+        )
     frame = {"name": who.name, "repeat": repeat, "load_before": load_before}
     if done.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
@@ -115,7 +117,8 @@ def run_all(given: argparse.Namespace, tokens: Path) -> list[dict[str, Any]]:
         for who in given.run:
             print(f"repeat {repeat + 1}/{given.repeats}: {who.name}", flush=True)
             result = compress(given, who, tokens, repeat)
-            print(f"  {result.get('failed') or f'{result["load_quantize_save_seconds"]:.1f} s'}", flush=True)
+            seconds = result.get("load_quantize_save_seconds", 0.0)
+            print(f"  {result.get('failed') or f'{seconds:.1f} s'}", flush=True)
             if "out" in result and any(r.get("weights_sha256") == result["weights_sha256"] for r in results):
                 (given.work / result["out"] / "weights.safetensors").unlink()
             results.append(result)
@@ -215,8 +218,7 @@ def page(given: argparse.Namespace, summary: dict[str, Any], facts: dict[str, An
         f"# int{given.bits}-g{given.group}, {given.samples} x {given.length} calibration tokens",
         "",
         f"{facts['cpu']}, {facts['threads']} threads of {facts['cores']}; {facts['date']}; {given.repeats} interleaved repeats.",
-        f"Perplexity: {given.windows} non-overlapping windows of {given.window_length} tokens of {given.test_text.name}, "
-        "95 % BCa bootstrap over windows.",
+        f"Perplexity on {given.windows} windows of {given.window_length} tokens, {given.test_text.name}; 95 % BCa bootstrap.",
         "",
         "| contestant | version | bits per weight | perplexity | load+quantize+save s (range) | peak MB | fallbacks |",
         "|---|---|---|---|---|---|---|",

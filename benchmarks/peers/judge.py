@@ -13,10 +13,9 @@ import json
 from pathlib import Path
 
 import torch
+from _measure import quiet_hub, sha256_of_file
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-
-from _measure import quiet_hub, sha256_of_file
 
 
 @torch.no_grad()

@@ -13,10 +13,9 @@ import json
 from pathlib import Path
 
 import torch
+from _measure import sha256_of_file
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
-
-from _measure import sha256_of_file
 
 
 def windows(ids: list[int], *, samples: int, length: int, order: str, seed: int) -> torch.Tensor:

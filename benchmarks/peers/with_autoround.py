@@ -14,10 +14,10 @@ import _measure
 
 _measure.quiet_hub()
 
-import torch  # noqa: E402
-from auto_round import AutoRound, RTNConfig, SignRoundConfig  # noqa: E402
-from auto_round.algorithms.quantization.config import QuantizationConfig  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer, AutoRoundConfig  # noqa: E402
+import torch
+from auto_round import AutoRound, RTNConfig, SignRoundConfig
+from auto_round.algorithms.quantization.config import QuantizationConfig
+from transformers import AutoModelForCausalLM, AutoRoundConfig, AutoTokenizer
 
 BATCH_WINDOWS = 8
 
@@ -34,7 +34,7 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
 
     Loaded as float16, the only type that keeps the saved scales; they are widened to float32 before use.
     """
-    config = AutoRoundConfig(backend="auto_round:torch")
+    config = AutoRoundConfig(backend="torch")
     model = AutoModelForCausalLM.from_pretrained(
         packed, dtype=torch.float16, device_map="cpu", quantization_config=config
     )

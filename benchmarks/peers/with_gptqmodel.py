@@ -13,9 +13,9 @@ import _measure
 _measure.quiet_hub()
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its own choice on 1 or 2 cores, 1, makes its thread pool raise
 
-import torch  # noqa: E402
-import torch._dynamo  # noqa: E402
-from gptqmodel import BACKEND, GPTQModel, QuantizeConfig  # noqa: E402
+import torch
+import torch._dynamo
+from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 
 BATCH_WINDOWS = 8
 DAMPING = 0.05  # the library's default for GPTQ, given explicitly so that a raised one can be told

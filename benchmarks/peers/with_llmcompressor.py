@@ -13,15 +13,15 @@ import _measure
 
 _measure.quiet_hub()
 
-import torch  # noqa: E402
-from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme  # noqa: E402
-from llmcompressor import oneshot  # noqa: E402
-from llmcompressor.modifiers import Modifier  # noqa: E402
-from llmcompressor.modifiers.gptq import GPTQModifier  # noqa: E402
-from llmcompressor.modifiers.quantization import QuantizationModifier  # noqa: E402
-from loguru import logger  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
-from transformers import AutoModelForCausalLM, CompressedTensorsConfig  # noqa: E402
+import torch
+from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from llmcompressor import oneshot
+from llmcompressor.modifiers import Modifier
+from llmcompressor.modifiers.gptq import GPTQModifier
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from loguru import logger
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
 BATCH_WINDOWS = 8
 

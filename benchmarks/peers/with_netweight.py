@@ -1,7 +1,7 @@
-"""netweight on the given windows: asymmetric integer groups in every linear layer of the decoder blocks, embedding untouched.
+"""netweight on the given windows: asymmetric integer groups in the decoder blocks' linear layers, embedding untouched.
 
-One call reads the model, compresses, writes the artifact and checks it, so the phase "quantize" holds all of that: compare
-it with the sum of the others' phases. The decoded weights come from the artifact, not from memory.
+One call reads the model, compresses, writes the artifact and checks it, so the phase "quantize" holds all of that:
+compare it with the sum of the others' phases. The decoded weights come from the artifact, not from memory.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import _measure
 
 _measure.quiet_hub()
 
-import netweight  # noqa: E402
-import torch  # noqa: E402
-from netweight import artifact, recipe  # noqa: E402
+import torch
+
+import netweight
+from netweight import artifact, recipe
 
 BATCH_WINDOWS = 8
 GPTQ: dict[str, Any] = {"use": "gptq", "only": ["model.layers.*"]}
