@@ -1,0 +1,65 @@
+"""netweight on the given windows: asymmetric integer groups in the decoder blocks' linear layers, embedding untouched.
+
+One call reads the model, compresses, writes the artifact and checks it, so the phase "quantize" holds all of that:
+compare it with the sum of the others' phases. The decoded weights come from the artifact, not from memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import _measure
+
+_measure.quiet_hub()
+
+import torch
+
+import netweight
+from netweight import artifact, recipe
+
+BATCH_WINDOWS = 8
+GPTQ: dict[str, Any] = {"use": "gptq", "only": ["model.layers.*"]}
+STEPS: dict[str, list[dict[str, Any]]] = {
+    "gptq": [GPTQ],
+    "gptq-output": [GPTQ | {"range": "output"}],
+    "awq-gptq": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ],
+    "awq-gptq-output": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ | {"range": "output"}],
+    "rtn": [{"use": "rtn", "only": ["model.layers.*"]}],
+}
+
+
+def steps(job: _measure.Job) -> list[dict[str, Any]]:
+    """The variant's steps, each with the number format of the job."""
+    return [step | {"format": f"int{job.bits}-g{job.group}"} for step in STEPS[job.variant]]
+
+
+def decoded(made: artifact.Artifact) -> dict[str, torch.Tensor]:
+    """Every tensor of the artifact by Hugging Face name; quantized layers are decoded from their stored codes."""
+    weights = {name: made.tensor(name) for name in made.plain_names()}
+    for layer in made.manifest.layers:
+        weights[f"{layer}.weight"] = made.qtensor(layer).decode(dtype=torch.float32)
+    return weights
+
+
+def main() -> None:
+    job = _measure.parse_job(tuple(STEPS))
+    windows, packed, clock = job.windows(), job.out / "packed", _measure.Clock()
+    plan = recipe.load({"name": job.variant, "seed": 0, "step": steps(job)})
+    batches = [{"input_ids": batch} for batch in windows.split(BATCH_WINDOWS)]
+    with clock.phase("quantize"):
+        made = netweight.compress(str(job.model_dir), plan, out=packed, threads=job.threads, calibration=batches)
+    _measure.finish(
+        job,
+        peer="netweight",
+        package="netweight",
+        settings={"recipe": plan.to_table()["step"], "batch_windows": BATCH_WINDOWS},
+        clock=clock,
+        weights=decoded(made),
+        packed=packed,
+        notes=["'quantize' holds reading, compressing, writing, and the check of the artifact against the simulation"],
+        fallbacks=[f"{row.module}: {'; '.join(row.notes)}" for row in made.ledger.fallbacks()],
+    )
+
+
+if __name__ == "__main__":
+    main()
