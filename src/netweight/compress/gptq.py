@@ -25,6 +25,7 @@ from netweight.settings import Settings as Base
 
 SUMMARY = "second-order rounding, one layer at a time"
 STATS = "moments"
+SEARCH = mse_clip.Settings(lowest=0.4, tries=13)
 
 
 class Settings(Base):
@@ -87,7 +88,7 @@ def _static_params(weight_OI: Tensor, stats: Moments, format: Format, settings: 
     weight = weight_OI.float()
     if settings.range == "minmax":
         return fit(weight, format)
-    ratios = mse_clip.ratios(mse_clip.Settings(), format)  # pyright: ignore[reportCallIssue]
+    ratios = mse_clip.ratios(SEARCH, format)
     if settings.range == "mse":
         return _ranges.search(weight, format, ratios, _ranges.squared_error(format))
     hessian = stats.hessian_II if stats.hessian_II.dim() == 2 else stats.hessian_II.mean(0)
@@ -181,7 +182,7 @@ class _Columns:
         if self.settings.range == "minmax":
             return fit(group_OK, _one_group(self.format, group_OK.shape[1]))
         row = _one_group(self.format, group_OK.shape[1])
-        ratios = mse_clip.ratios(mse_clip.Settings(), row)  # pyright: ignore[reportCallIssue]
+        ratios = mse_clip.ratios(SEARCH, row)
         return _ranges.search(group_OK, row, ratios, _ranges.squared_error(row))
 
     def _sweep(self, work_IO: Tensor, factor_II: Tensor, column, width: int = 0) -> Tensor:  # noqa: ANN001
