@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from oracles import statistics_bootstrap as oracle
 from scipy import stats
 
 from netweight.evaluate._samples import Additive, Sampled, exp_ratio, median, ratio, spearman
 from netweight.evaluate._statistics import bca, binomial_interval, median_interval, percentile, resamples_of
+from oracles import statistics_bootstrap as oracle
 
 ROUNDING = 1e-9  # relative: sums of 40 float64 terms in another order differ by about 1e-14
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from oracles import metrics_language as oracle
 
 from evaluate.fakes import DOCUMENTS, LETTERS, bigram, encode, model_of, random_bigram, text
 from netweight.errors import DataError, EvidenceError, SettingsError
 from netweight.evaluate import Subject, run, task
+from oracles import metrics_language as oracle
 
 V = len(LETTERS)
 ROUNDING = 1e-11  # relative: float64 sums of under 200 terms

@@ -211,7 +211,9 @@ class _Walk:
         groups = [_observe.Stage((feed.layers[0],)) for feed in wanted]
         seen = _observe.moments(groups, self.modules, run, inputs, self.pool) if groups else []
         for feed, stats in zip(wanted, seen, strict=True):
-            steps = [step for step in self._rescalers(feed.layers[0]) if all(step in self._rescalers(n) for n in feed.layers)]
+            steps = [
+                step for step in self._rescalers(feed.layers[0]) if all(step in self._rescalers(n) for n in feed.layers)
+            ]
             if stats is None or not steps:
                 for name in feed.layers:
                     if name in notes:
@@ -234,7 +236,9 @@ class _Walk:
         rounded = [name for name in stats if self.plan.assignments[name].rounding]
 
         def one(name: str) -> _Done:
-            return _solve(self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ())))
+            return _solve(
+                self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ()))
+            )
 
         done = dict(zip(rounded, self.pool.map(one, rounded), strict=True))
         for name, result in done.items():

@@ -30,7 +30,9 @@ SEARCH = mse_clip.Settings(lowest=0.4, tries=13)
 
 class Settings(Base):
     damping: float = Field(0.01, gt=0, lt=1, description="fraction of the mean Hessian diagonal added to the diagonal")
-    order: Literal["hessian", "natural"] = Field("hessian", description="columns by falling Hessian diagonal, or as stored")
+    order: Literal["hessian", "natural"] = Field(
+        "hessian", description="columns by falling Hessian diagonal, or as stored"
+    )
     groups: Literal["static", "dynamic"] = Field(
         "static", description="scales from the original weights, or from the updated ones when a group is reached"
     )
@@ -115,7 +117,9 @@ def _factor(hessian_II: Tensor, settings: Settings) -> tuple[Tensor, Tensor, lis
         if (factor := _inverse_factor(damped)) is not None:
             break
         if damping >= 1:
-            raise CompressError("the Hessian is not positive definite even with its mean diagonal added to the diagonal")
+            raise CompressError(
+                "the Hessian is not positive definite even with its mean diagonal added to the diagonal"
+            )
         damping = min(1.0, damping * 10)
     if damping != settings.damping:
         notes.append(f"Hessian not positive definite: damping raised from {settings.damping:g} to {damping:g}")
@@ -185,7 +189,7 @@ class _Columns:
         ratios = mse_clip.ratios(SEARCH, row)
         return _ranges.search(group_OK, row, ratios, _ranges.squared_error(row))
 
-    def _sweep(self, work_IO: Tensor, factor_II: Tensor, column, width: int = 0) -> Tensor:  # noqa: ANN001
+    def _sweep(self, work_IO: Tensor, factor_II: Tensor, column, width: int = 0) -> Tensor:
         """Round column after column; updates within a strip at once, beyond it lazily.
 
         ``width``: strips end at group ends, so that a group met whole has all its updates.

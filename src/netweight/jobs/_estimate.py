@@ -91,7 +91,9 @@ def require(expected: Estimate, out: Path) -> None:
         folder = folder.parent
     space = shutil.disk_usage(folder).free
     if expected.disk_bytes > space:
-        raise ResourceError(f"about {expected.disk_bytes / 1e9:.2f} GB of disk are needed at {folder}, {space / 1e9:.2f} GB are free")
+        raise ResourceError(
+            f"about {expected.disk_bytes / 1e9:.2f} GB of disk are needed at {folder}, {space / 1e9:.2f} GB are free"
+        )
 
 
 def available_bytes() -> int | None:

@@ -66,7 +66,12 @@ def compress(
     result = artifacts.open_artifact(final)
     _refuse_fallbacks(result.ledger, allow_partial)
     checked = _parity.check(source, result, seen.batches, threads=threads, progress=progress)
-    run = {"seconds": time.monotonic() - begun, "peak_bytes": _estimate.peak_bytes(), "threads": threads, "parity": checked}
+    run = {
+        "seconds": time.monotonic() - begun,
+        "peak_bytes": _estimate.peak_bytes(),
+        "threads": threads,
+        "parity": checked,
+    }
     with artifacts.readable_errors(final):
         artifacts.write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
     store.publish()
@@ -125,13 +130,21 @@ def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artif
     """compressed-tensors' layout where it can express every quantized layer, else our own."""
     chosen = [a for a in assigned.assignments.values() if a.format is not None]
     foreign = all(
-        layers[a.name].kind == "linear" and artifacts.compression_format(a.format) for a in chosen if a.format is not None
+        layers[a.name].kind == "linear" and artifacts.compression_format(a.format)
+        for a in chosen
+        if a.format is not None
     )
     return "compressed-tensors" if source.config is not None and chosen and foreign else "netweight"
 
 
 def _walk(
-    source: Model, assigned: Plan, seen: Calibration, store: Store, layout: artifacts.Layout, threads: int, progress: Progress
+    source: Model,
+    assigned: Plan,
+    seen: Calibration,
+    store: Store,
+    layout: artifacts.Layout,
+    threads: int,
+    progress: Progress,
 ) -> None:
     """Compress what is not yet done, part by part."""
     total, done = len(parts(source)), store.done()

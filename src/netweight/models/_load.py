@@ -152,9 +152,7 @@ def _hugging_face(folder: Path, source: WeightSource, dtype: torch.dtype) -> Mod
     opener = tokenizer_opener(folder) if has_tokenizer else None
     if isinstance(module, transformers.GenerationMixin) and (folder / "generation_config.json").is_file():
         module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    return assemble(
-        module, family, config, Renamed(source, _match(module, family, source)), dtype, opener, str(folder)
-    )
+    return assemble(module, family, config, Renamed(source, _match(module, family, source)), dtype, opener, str(folder))
 
 
 def _from_gguf(path: Path, dtype: torch.dtype) -> Model:
