@@ -66,7 +66,8 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
         notes += [note for note in found if note not in notes]
         if whole is not None:
             scale, zero = expand(whole, format, (weight_OI.shape[0], weight_OI.shape[1]))
-            pieces.append(solver.run_static(factor, order, _rows(scale, rows), _rows(zero, rows), whole.tensor_scale))
+            zeros = None if zero is None else _rows(zero, rows)
+            pieces.append(solver.run_static(factor, order, _rows(scale, rows), zeros, whole.tensor_scale))
         else:
             codes, fitted = solver.run_dynamic(factor)
             pieces.append(codes)
@@ -74,10 +75,8 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
     return Solution(QTensor(torch.cat(pieces), whole or _stack(params), format), tuple(notes))
 
 
-def _rows(value: Tensor | None, rows: slice) -> Tensor | None:
+def _rows(value: Tensor, rows: slice) -> Tensor:
     """These rows of a per-element parameter, in float64; one that serves the whole tensor stays as it is."""
-    if value is None:
-        return None
     return value.double() if value.shape[0] == 1 else value[rows].double()
 
 
