@@ -203,7 +203,7 @@ def read_config(folder: Path, *, compressed: Literal["refuse", "ignore"] = "refu
         raise ModelError(f"{folder / 'config.json'} does not describe a model transformers knows: {error}") from error
     if getattr(config, "quantization_config", None):
         if compressed == "ignore":
-            delattr(config, "quantization_config")  # noqa: B043  (no attribute that the class declares)
+            delattr(config, "quantization_config")
             return config
         method = dict(config.quantization_config).get("quant_method", "unknown")
         raise ModelError(f"{folder} is already compressed (quant_method {method!r}); start from the original model")
