@@ -7,7 +7,7 @@ imported before a verb is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from netweight.artifact import Artifact
     from netweight.claim import Claim
+    from netweight.evaluate import Task
     from netweight.jobs._estimate import DryRun
     from netweight.jobs.doctor import Checkup
+    from netweight.jobs.run import Generation
+    from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
     from netweight.models import Model
     from netweight.progress import Progress
@@ -80,7 +83,7 @@ def compress(
       ParityError: what was written does not compute what was simulated.
       ResourceError: too little memory or disk.
     """
-    from netweight.jobs.compress import compress as job  # pyright: ignore[reportMissingImports]
+    from netweight.jobs.compress import compress as job
 
     return job(
         model,
@@ -102,6 +105,7 @@ def evaluate(
     batch_size: int = 8,
     threads: int = 0,
     out: str | Path | None = None,
+    tasks: Iterable[Task] | None = None,
     progress: Progress | None = None,
 ) -> list[Claim]:
     """Measure quality, size and speed, paired with the original.
@@ -115,6 +119,7 @@ def evaluate(
       batch_size: items computed at once; scores do not depend on it.
       threads: threads to use, 0 for one per core.
       out: file for the claims; by default claims.jsonl in each artifact folder.
+      tasks: what to measure in place of the preset; only in Python.
       progress: called as pieces of the work are done; only in Python.
     Returns:
       The claims, each with its interval.
@@ -122,10 +127,17 @@ def evaluate(
       DataError: evaluation data is missing, empty or too short.
       CorruptError: an artifact's bytes differ from its manifest.
     """
-    from netweight.jobs.evaluate import evaluate as job  # pyright: ignore[reportMissingImports]
+    from netweight.jobs.evaluate import evaluate as job
 
     return job(
-        artifacts, against=against, preset=preset, batch_size=batch_size, threads=threads, out=out, progress=progress
+        artifacts,
+        against=against,
+        preset=preset,
+        batch_size=batch_size,
+        threads=threads,
+        out=out,
+        tasks=list(tasks) if tasks is not None else None,
+        progress=progress,
     )
 
 
@@ -140,7 +152,7 @@ def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = Non
     Raises:
       EvidenceError: a folder holds no claims.
     """
-    from netweight.jobs.report import report as job  # pyright: ignore[reportMissingImports]
+    from netweight.jobs.report import report as job
 
     return job(artifacts, out=out)
 
@@ -151,8 +163,9 @@ def verify(
     recompute: bool = False,
     claim: str | None = None,
     against: Source | None = None,
+    threads: int = 0,
     progress: Progress | None = None,
-) -> object:
+) -> Verification:
     """Check an artifact: hash its files and measure its claims again.
 
     Args:
@@ -160,6 +173,7 @@ def verify(
       recompute: measure the claims again.
       claim: measure only the claims of this metric again.
       against: the original model, for claims that compare with it.
+      threads: threads to use, 0 for one per core.
       progress: called as pieces of the work are done; only in Python.
     Returns:
       What was checked, and whether it holds.
@@ -167,28 +181,28 @@ def verify(
       CorruptError: bytes differ from the manifest.
       EvidenceError: a claim does not hold.
     """
-    from netweight.jobs.verify import verify as job  # pyright: ignore[reportMissingImports]
+    from netweight.jobs.verify import verify as job
 
-    return job(artifact, recompute=recompute, claim=claim, against=against, progress=progress)
+    return job(artifact, recompute=recompute, claim=claim, against=against, threads=threads, progress=progress)
 
 
 def run(
-    artifact: Folder, *, prompt: str, max_tokens: int = 64, temperature: float = 0.0, seed: int = 0
-) -> Iterator[str]:
+    artifact: Folder | Source, *, prompt: str, max_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+) -> Generation:
     """Generate text with an artifact, piece by piece as it comes.
 
     Args:
-      artifact: artifact folder of a language model.
+      artifact: artifact folder of a language model, or the original itself.
       prompt: text to continue.
       max_tokens: most tokens to generate.
       temperature: 0 takes the likeliest token; above 0 samples.
       seed: of the sampling.
     Returns:
-      Pieces of text.
+      Pieces of text; its ``path`` says how the layers are computed.
     Raises:
       ArtifactError: not an artifact of a language model.
     """
-    from netweight.jobs.run import run as job  # pyright: ignore[reportMissingImports]
+    from netweight.jobs.run import run as job
 
     return job(artifact, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -146,6 +147,40 @@ def test_square_brackets_of_a_name_are_not_markup(capsys):
 
 def test_pieces_of_text_are_written_as_they_come(capsys):
     assert shown(capsys, iter(["Once ", "upon"])) == "Once upon\n"
+
+
+class Generation(Iterator[str]):
+    path = "30 layers are decoded once"
+
+    def __init__(self):
+        self._pieces = iter(["Once ", "upon"])
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+
+def test_how_layers_are_computed_is_said_apart_from_the_text(capsys):
+    _render.show(Generation())
+    assert capsys.readouterr() == ("Once upon\n", "30 layers are decoded once\n")
+
+
+@dataclass(frozen=True)
+class Check:
+    what: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    artifact: str
+    checks: tuple[Check, ...]
+
+
+def test_a_verification_says_what_holds_and_what_nobody_looked_at(capsys):
+    checks = (Check("7 files", "holds", "hashes equal"), Check("latency", "not checked", "it depends on the machine"))
+    text = shown(capsys, Verification("d/out", checks))
+    assert "holds" in text and "7 files" in text and "not checked" in text and "d/out" in text
 
 
 def test_a_file_that_was_written_is_named(capsys):

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from netweight.claim import Claim
     from netweight.jobs._estimate import DryRun
     from netweight.jobs.doctor import Checkup
+    from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
     from netweight.ledger import Ledger, Row
 
 STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+STYLE |= {"holds": "green", "not checked": "yellow", "fails": "bold red"}
 
 
 def show(value: Any) -> None:
     """Print a verb's value on stdout; pieces of text as they come."""
     if value is None:
         return
+    if _name(value) == "Generation":
+        sys.stderr.write(f"{value.path}\n")
     if isinstance(value, Iterator):
         _stream(value)
         return
@@ -242,6 +246,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _verification(verification: Verification) -> RenderableType:
+    table = _table(verification.artifact, "", "what", "found")
+    for check in verification.checks:
+        table.add_row(Text(check.status, style=STYLE[check.status]), Text(check.what), Text(check.detail))
+    return table
+
+
 def _path(path: Path) -> RenderableType:
     return Text(f"wrote {path}")
 
@@ -254,5 +265,6 @@ TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "Ledger": _ledger,
     "Path": _path,
     "PosixPath": _path,
+    "Verification": _verification,
     "Weighing": _weighing,
 }
