@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from netweight.evaluate import _statistics
 from netweight.evaluate._samples import Additive, Sampled, exp_ratio, median, ratio, spearman
 from netweight.evaluate._statistics import bca, binomial_interval, median_interval, percentile, resamples_of
 from oracles import statistics_bootstrap as oracle
@@ -103,7 +104,7 @@ def sample_statistic(sample):
 
 def test_chunks_of_resamples_do_not_change_them(monkeypatch):
     whole = next(resamples_of(7, 100, np.random.default_rng(0)))
-    monkeypatch.setattr("netweight.evaluate._statistics.CHUNK", 7 * 9)
+    monkeypatch.setattr(_statistics, "CHUNK", 7 * 9)
     parts = list(resamples_of(7, 100, np.random.default_rng(0)))
     assert len(parts) == 12
     np.testing.assert_array_equal(np.concatenate(parts), whole)

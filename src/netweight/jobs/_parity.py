@@ -89,4 +89,4 @@ def _run(model: Model, batch: Any) -> Any:
         hidden = models.run_block(model.module.get_submodule(name), *inputs.call(index, hidden))[0]
         models.release(model, name)
         yield name, hidden
-    yield names[-1], models.run_tail(model, hidden)
+    yield names[-1], models.run_tail(model, hidden[:1])

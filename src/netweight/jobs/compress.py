@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,20 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[
     if given is not None:
         return data.from_batches(given)
     if assigned.needs_data and source.kind != "module":
-        return data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
+        seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
+        return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
         return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
     ids = torch.randint(vocabulary, (1, PROBE_TOKENS), generator=generator)
     return data.from_batches([{"input_ids": ids}], source="random tokens, to compare the file with the simulation only")
+
+
+def _probe_first(batches: list[Any]) -> list[Any]:
+    """The same windows with the first in a batch of its own: it is what the file is compared with the simulation on."""
+    ids = batches[0]["input_ids"]
+    return [{"input_ids": part} for part in (ids[:1], ids[1:]) if len(part)] + batches[1:]
 
 
 def _no_batches(source: Model) -> Calibration:
