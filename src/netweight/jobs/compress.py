@@ -99,7 +99,8 @@ def _dry_run(source: Model, assigned: Plan, expected: _estimate.Estimate) -> Dry
 def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[Any] | None) -> Calibration:
     """What the model is run on: the recipe's text, the caller's batches, or a short fixed probe where no step needs data."""
     if given is not None:
-        return data.from_batches(given)
+        seen = data.from_batches(given)
+        return replace(seen, batches=_probe_first(seen.batches))
     if assigned.needs_data and source.kind != "module":
         seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
         return replace(seen, batches=_probe_first(seen.batches))
@@ -112,9 +113,14 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[
 
 
 def _probe_first(batches: list[Any]) -> list[Any]:
-    """The same windows with the first in a batch of its own: it is what the file is compared with the simulation on."""
-    ids = batches[0]["input_ids"]
-    return [{"input_ids": part} for part in (ids[:1], ids[1:]) if len(part)] + batches[1:]
+    """The same rows with the first in a batch of its own: it is what the file is compared with the simulation on."""
+    if not batches or not isinstance(batches[0], Mapping):
+        return batches
+    first = dict(batches[0])
+    rows = {value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else 0 for value in first.values()}
+    if len(rows) != 1 or next(iter(rows)) < 2:
+        return batches
+    return [{k: v[:1] for k, v in first.items()}, {k: v[1:] for k, v in first.items()}, *batches[1:]]
 
 
 def _no_batches(source: Model) -> Calibration:
