@@ -147,7 +147,7 @@ def interval(values: tuple[list[float], ...], statistic: Any, seed: int) -> dict
     """Value with its 95 % BCa bootstrap interval over windows; several lists are resampled with the same indices."""
     arrays = tuple(np.asarray(column) for column in values)
     value = float(statistic(*arrays))
-    if len(arrays[0]) < 2 or all(np.array_equal(arrays[0], other) for other in arrays[1:]) and len(arrays) > 1:
+    if len(arrays[0]) < 2 or (all(np.array_equal(arrays[0], other) for other in arrays[1:]) and len(arrays) > 1):
         return {"value": value, "low": None, "high": None}
     found = stats.bootstrap(
         arrays, statistic, paired=True, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(seed)

@@ -7,8 +7,6 @@ Variants: ``gptq`` is its GPTQModifier with its defaults (damping 0.01, blocks o
 
 from __future__ import annotations
 
-import contextlib
-
 import _measure
 
 _measure.quiet_hub()
@@ -43,8 +41,6 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
     """The saved model as the library's own reader decodes it."""
     config = CompressedTensorsConfig(run_compressed=False)
     model = AutoModelForCausalLM.from_pretrained(packed, quantization_config=config, dtype=torch.float32)
-    with contextlib.suppress(AttributeError):
-        model.tie_weights()
     return {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
 
 

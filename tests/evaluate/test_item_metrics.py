@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from oracles import metrics_language as oracle
 from scipy import stats
 
 from evaluate.fakes import LETTERS, bigram, encode, model_of, random_bigram
@@ -25,6 +24,7 @@ from netweight.evaluate import (
     task,
 )
 from netweight.evaluate._continuations import request
+from oracles import metrics_language as oracle
 
 V = len(LETTERS)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import statistics_paired as oracle
 from scipy import stats
 
 from netweight.errors import SettingsError
 from netweight.evaluate import holm, verdict
 from netweight.evaluate._paired import Better, compare, p_value
 from netweight.evaluate._samples import Additive, Sampled, exp_ratio, proportion, ratio, spearman
+from oracles import statistics_paired as oracle
 
 
 def comparison(subject, reference, *, better: Better = "lower", margin=None, resamples=2000):

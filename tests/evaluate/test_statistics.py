@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from oracles import statistics_bootstrap as oracle
 from scipy import stats
 
+from netweight.evaluate import _statistics
 from netweight.evaluate._samples import Additive, Sampled, exp_ratio, median, ratio, spearman
 from netweight.evaluate._statistics import bca, binomial_interval, median_interval, percentile, resamples_of
+from oracles import statistics_bootstrap as oracle
 
 ROUNDING = 1e-9  # relative: sums of 40 float64 terms in another order differ by about 1e-14
 
@@ -103,7 +104,7 @@ def sample_statistic(sample):
 
 def test_chunks_of_resamples_do_not_change_them(monkeypatch):
     whole = next(resamples_of(7, 100, np.random.default_rng(0)))
-    monkeypatch.setattr("netweight.evaluate._statistics.CHUNK", 7 * 9)
+    monkeypatch.setattr(_statistics, "CHUNK", 7 * 9)
     parts = list(resamples_of(7, 100, np.random.default_rng(0)))
     assert len(parts) == 12
     np.testing.assert_array_equal(np.concatenate(parts), whole)

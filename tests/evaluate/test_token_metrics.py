@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
-from oracles import metrics_language as oracle
 
 from evaluate.fakes import DOCUMENTS, LETTERS, bigram, encode, model_of, random_bigram, text
+from netweight.evaluate import _tokens
 from netweight.errors import DataError, EvidenceError, SettingsError
 from netweight.evaluate import Subject, run, task
+from oracles import metrics_language as oracle
 
 V = len(LETTERS)
 ROUNDING = 1e-11  # relative: float64 sums of under 200 terms
@@ -119,7 +120,7 @@ def test_calibration_error_of_a_sure_and_half_right_model_is_a_half():
 def test_blocks_of_tokens_do_not_change_a_score(monkeypatch):
     subjects = [random_bigram("whole", 0), random_bigram("small", 1)]
     whole = measure("perplexity", "kl_divergence", "ece", subjects=subjects, reference="whole")
-    monkeypatch.setattr("netweight.evaluate._tokens.BLOCK", 3 * V)
+    monkeypatch.setattr(_tokens, "BLOCK", 3 * V)
     blocks = measure("perplexity", "kl_divergence", "ece", subjects=subjects, reference="whole")
     assert [c.value for c in blocks] == pytest.approx([c.value for c in whole], rel=ROUNDING)
 

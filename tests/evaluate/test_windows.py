@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import metrics_language as oracle
 
 from evaluate.fakes import encode, text
 from netweight.errors import DataError, SettingsError
 from netweight.evaluate._windows import TextSettings, cut, padded
 from netweight.settings import parse
+from oracles import metrics_language as oracle
 
 
 def settings(**values) -> TextSettings:

@@ -41,7 +41,7 @@ def write_gguf(path, module, kind=Q.Q4_1, *, architecture="llama", drop=(), extr
     writer.add_array("some.words", ["one", "two", "three"])
     writer.add_array("some.numbers", [1, 2, 3, 4])
     for name, tensor in module.state_dict().items():
-        if name == "lm_head.weight" and config.tie_word_embeddings or name in drop:
+        if (name == "lm_head.weight" and config.tie_word_embeddings) or name in drop:
             continue
         parts = name.split(".")
         number = parts[2] if parts[1] == "layers" else ""

@@ -9,8 +9,8 @@ from netweight.artifact._write import assemble
 __all__ = [
     "Artifact",
     "DecodedSource",
-    "Layout",
     "LayerRecord",
+    "Layout",
     "Manifest",
     "PartRecord",
     "Store",

@@ -87,7 +87,9 @@ def keys(layer: str, format: Format, layout: Layout) -> tuple[str, ...]:
     return tuple(f"{layer}.{p}" for p in parts + (["weight_global_scale"] if format.tensor_scale else []))
 
 
-def restore(layer: str, tensors: Mapping[str, Tensor], format: Format, shape: tuple[int, int], layout: Layout) -> QTensor:
+def restore(
+    layer: str, tensors: Mapping[str, Tensor], format: Format, shape: tuple[int, int], layout: Layout
+) -> QTensor:
     """The quantized matrix from its tensors in the file.
 
     Raises:
@@ -103,7 +105,10 @@ def restore(layer: str, tensors: Mapping[str, Tensor], format: Format, shape: tu
     codes = tensors.get(f"{layer}.weight_packed", tensors.get(f"{layer}.weight"))
     if codes is None:
         raise CorruptError(f"{layer}: its codes are missing from the artifact")
-    arrays = {"codes": codes.view(torch.uint8), "scale": scale.view(torch.uint8) if scale.element_size() == 1 else scale}
+    arrays = {
+        "codes": codes.view(torch.uint8),
+        "scale": scale.view(torch.uint8) if scale.element_size() == 1 else scale,
+    }
     if (zero := tensors.get(f"{layer}.weight_zero_point")) is not None:
         arrays["zero"] = zero.T.contiguous().view(torch.uint8).T.contiguous()
     if (top := tensors.get(f"{layer}.weight_global_scale")) is not None:

@@ -53,9 +53,12 @@ def read(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] > SCHEMA:
-            raise ArtifactError(f"{path} has schema {values['schema']}, this netweight reads up to {SCHEMA}; upgrade it")
+            raise ArtifactError(
+                f"{path} has schema {values['schema']}, this netweight reads up to {SCHEMA}; upgrade it"
+            )
         layers = {
-            name: LayerRecord(row["format"], tuple(row["shape"]), row["sha256"]) for name, row in values.pop("layers").items()
+            name: LayerRecord(row["format"], tuple(row["shape"]), row["sha256"])
+            for name, row in values.pop("layers").items()
         }
         return Manifest(**{**values, "layers": layers, "problems": tuple(values["problems"])})
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from netweight import formats, recipe as recipes
+from netweight import formats
+from netweight import recipe as recipes
 from netweight.artifact import _layout, _manifest
 from netweight.artifact._manifest import Manifest
 from netweight.artifact._store import opened
@@ -119,7 +120,7 @@ class Artifact:
 class DecodedSource:
     """An artifact as a source of weights: quantized layers are decoded when asked for. A ``models.WeightSource``."""
 
-    def __init__(self, artifact: Artifact, shapes: Mapping[str, tuple[int, ...]], to_stored_shape) -> None:  # noqa: ANN001
+    def __init__(self, artifact: Artifact, shapes: Mapping[str, tuple[int, ...]], to_stored_shape) -> None:
         """``to_stored_shape(layer, matrix_OI)`` turns a matrix into the module's own weight; ``shapes`` name every tensor."""
         self._artifact, self._shapes, self._to_weight = artifact, shapes, to_stored_shape
         self.files: tuple[Path, ...] = tuple(sorted(artifact.path.glob("*.safetensors")))

@@ -67,7 +67,9 @@ class Store:
                 )
             return
         if any(self.folder.iterdir()):
-            raise ExistsError(f"{self.folder} holds files that are not netweight's; remove it or choose another output folder")
+            raise ExistsError(
+                f"{self.folder} holds files that are not netweight's; remove it or choose another output folder"
+            )
         write_atomically(state, json.dumps(fingerprint, sort_keys=True, indent=1).encode())
 
     def done(self) -> int:
@@ -145,6 +147,6 @@ def readable_errors(where: Path) -> Iterator[None]:
         raise ArtifactError(f"cannot write {where}: {error}") from error
 
 
-def opened(path: Path):  # noqa: ANN201  (safetensors gives no public type)
+def opened(path: Path):
     """A safetensors file opened for reading single tensors."""
     return safe_open(path, framework="pt")

@@ -27,7 +27,7 @@ def assemble(
     manifest: Manifest,
     *,
     recipe_toml: str,
-    write_config: Callable[[Path], None] | None,
+    write_config: Callable[[Path], object] | None,
 ) -> Path:
     """Write the artifact beside its work files, complete but not yet in place.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +76,8 @@ def moments(
 
     def observe(batch: Any) -> list[tuple[int, str, BatchSums]]:
         local.sums = []
-        try:
+        with suppress(_Reached):
             run(batch)
-        except _Reached:
-            pass
         return local.sums
 
     totals = [Accumulator() for _ in groups]

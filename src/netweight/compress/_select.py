@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from netweight import formats, recipe as recipes
+from netweight import formats
+from netweight import recipe as recipes
 from netweight.errors import FormatError, PartialError
 from netweight.ledger import Ledger, Row
 from netweight.recipe import Recipe, Step
@@ -114,7 +115,13 @@ def _selects(step: Step, layer: LayerLike) -> bool:
 
 def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
     """The assignment, and what is wrong with it ("" if nothing)."""
-    base = {"name": layer.name, "kind": layer.kind, "shape": layer.shape, "block": layer.block, "tied_to": layer.tied_to or ""}
+    base = {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": layer.shape,
+        "block": layer.block,
+        "tied_to": layer.tied_to or "",
+    }
     if not steps:
         outside = layer.block is None or layer.kind == "embedding"
         reason = "outside the blocks and not named in `only`" if outside else "no step selects it"
@@ -122,7 +129,9 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
     rounding = next((s for s in reversed(steps) if hasattr(s.plugin, "solve")), None)
     rescaling = tuple(s for s in steps if hasattr(s.plugin, "rescale"))
     if rounding is None:
-        reason = f"{layer.name}: {' and '.join(s.use for s in steps)} only rescale; add a rounding step such as rtn or gptq"
+        reason = (
+            f"{layer.name}: {' and '.join(s.use for s in steps)} only rescale; add a rounding step such as rtn or gptq"
+        )
         return Assignment(**base, reason=reason), reason
     blind = layer.kind == "embedding" or (layer.block is None and layer.tied_to)
     if rounding.plugin.STATS != "none" and blind:

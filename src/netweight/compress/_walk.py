@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from netweight import formats, models
 from netweight.compress import _observe
-from netweight.compress._parallel import Pool, pool
+from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._select import Assignment, Plan, planned_row
 from netweight.errors import CompressError, FormatError, NotFiniteError
@@ -34,8 +34,8 @@ STEM, TAIL = "stem", "tail"
 class Part:
     """A finished part of the model.
 
-    ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's outputs,
-    one per calibration batch: the next part's inputs; ``digest`` the hash of the first of them; ``layer_digests`` of each decoded
+    ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
+    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest`` the hash of the first of them; ``layer_digests`` of each decoded
     weight.
     """
 
@@ -86,15 +86,16 @@ def walk(
             return
         if start == 0:
             first, inputs = work.stem(batches)
-            yield first
             start, hidden = 1, first.hidden
+            yield first
+            del first
         else:
             inputs = models.capture_block_inputs(model, batches)
+        inputs = [replace(found, hidden=None) for found in inputs]  # the state takes over
         state = list(hidden)
+        hidden = ()
         for index in range(start, len(names) - 1):
-            part = work.block(index, names[index], inputs, state)
-            state = part.hidden
-            yield part
+            yield work.block(index, names[index], inputs, state)
         yield work.tail(len(names) - 1, state)
 
 
@@ -123,20 +124,23 @@ class _Walk:
         self._check_finite(STEM, hidden)
         return self._part(0, STEM, names, done, tensors, hidden), inputs
 
-    def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], hidden: Sequence[Tensor]) -> Part:
+    def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], state: list[Tensor]) -> Part:
+        """One block. ``state`` holds its inputs, batch by batch, and its outputs afterwards: one set of them in memory."""
         models.materialize(self.model, name)
         block = self.modules[name]
-        calls = [found.call(index - 1, state) for found, state in zip(inputs, hidden, strict=True)]
 
-        def run(call: Any) -> Tensor:
-            return models.run_block(block, *call)[0]
+        def run(number: int) -> Tensor:
+            return models.run_block(block, *inputs[number].call(index - 1, state[number]))[0]
 
         names = [n for n, a in self.plan.assignments.items() if a.block == name]
-        done = self._compress(name, names, run, calls)
-        outputs = list(self.pool.map(run, calls))
-        self._check_finite(name, outputs)
-        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), outputs)
+        batches = range(len(state))
+        done = self._compress(name, names, run, batches)
+        for number, output in enumerate(self.pool.map(run, batches)):
+            state[number] = output
+        self._check_finite(name, state)
+        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), state)
         models.release(self.model, name)
+        return_memory()
         return part
 
     def tail(self, index: int, hidden: Sequence[Tensor]) -> Part:
@@ -152,7 +156,7 @@ class _Walk:
             return models.run_tail(self.model, state)
 
         done = self._compress(TAIL, [n for n in names if not self._tied(n)], run, hidden)
-        end = [run(hidden[0])]
+        end = [run(hidden[0][:1])]
         self._check_finite(TAIL, end)
         part = self._part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
         for prefix in prefixes:
@@ -211,7 +215,9 @@ class _Walk:
         groups = [_observe.Stage((feed.layers[0],)) for feed in wanted]
         seen = _observe.moments(groups, self.modules, run, inputs, self.pool) if groups else []
         for feed, stats in zip(wanted, seen, strict=True):
-            steps = [step for step in self._rescalers(feed.layers[0]) if all(step in self._rescalers(n) for n in feed.layers)]
+            steps = [
+                step for step in self._rescalers(feed.layers[0]) if all(step in self._rescalers(n) for n in feed.layers)
+            ]
             if stats is None or not steps:
                 for name in feed.layers:
                     if name in notes:
@@ -234,7 +240,9 @@ class _Walk:
         rounded = [name for name in stats if self.plan.assignments[name].rounding]
 
         def one(name: str) -> _Done:
-            return _solve(self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ())))
+            return _solve(
+                self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ()))
+            )
 
         done = dict(zip(rounded, self.pool.map(one, rounded), strict=True))
         for name, result in done.items():

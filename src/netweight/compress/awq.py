@@ -26,7 +26,9 @@ FLOOR = 1e-4
 
 class Settings(Base):
     grid: int = Field(20, ge=1, le=1000, description="exponents tried, evenly on [0, 1)")
-    clip: int = Field(10, ge=1, le=1000, description="range ratios tried, from 1 down in steps of 1/20; 1 turns clipping off")
+    clip: int = Field(
+        10, ge=1, le=1000, description="range ratios tried, from 1 down in steps of 1/20; 1 turns clipping off"
+    )
 
 
 @torch.no_grad()
@@ -38,7 +40,8 @@ def rescale(weights: dict[str, Tensor], stats: Moments, format: Format | None, s
     for k in range(settings.grid):
         scale_I = channel_scale(stats.mean_abs_I, k / settings.grid)
         error = sum(
-            stats.output_error(quantize(w.float() * scale_I, format).decode() / scale_I - w.float()) for w in weights.values()
+            stats.output_error(quantize(w.float() * scale_I, format).decode() / scale_I - w.float())
+            for w in weights.values()
         )
         if error < best_error:
             best_error, best = error, scale_I

@@ -25,11 +25,14 @@ from netweight.settings import Settings as Base
 
 SUMMARY = "second-order rounding, one layer at a time"
 STATS = "moments"
+SEARCH = mse_clip.Settings(lowest=0.4, tries=13)
 
 
 class Settings(Base):
     damping: float = Field(0.01, gt=0, lt=1, description="fraction of the mean Hessian diagonal added to the diagonal")
-    order: Literal["hessian", "natural"] = Field("hessian", description="columns by falling Hessian diagonal, or as stored")
+    order: Literal["hessian", "natural"] = Field(
+        "hessian", description="columns by falling Hessian diagonal, or as stored"
+    )
     groups: Literal["static", "dynamic"] = Field(
         "static", description="scales from the original weights, or from the updated ones when a group is reached"
     )
@@ -63,7 +66,8 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
         notes += [note for note in found if note not in notes]
         if whole is not None:
             scale, zero = expand(whole, format, (weight_OI.shape[0], weight_OI.shape[1]))
-            pieces.append(solver.run_static(factor, order, _rows(scale, rows), _rows(zero, rows), whole.tensor_scale))
+            zeros = None if zero is None else _rows(zero, rows)
+            pieces.append(solver.run_static(factor, order, _rows(scale, rows), zeros, whole.tensor_scale))
         else:
             codes, fitted = solver.run_dynamic(factor)
             pieces.append(codes)
@@ -71,10 +75,8 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
     return Solution(QTensor(torch.cat(pieces), whole or _stack(params), format), tuple(notes))
 
 
-def _rows(value: Tensor | None, rows: slice) -> Tensor | None:
+def _rows(value: Tensor, rows: slice) -> Tensor:
     """These rows of a per-element parameter, in float64; one that serves the whole tensor stays as it is."""
-    if value is None:
-        return None
     return value.double() if value.shape[0] == 1 else value[rows].double()
 
 
@@ -87,7 +89,7 @@ def _static_params(weight_OI: Tensor, stats: Moments, format: Format, settings: 
     weight = weight_OI.float()
     if settings.range == "minmax":
         return fit(weight, format)
-    ratios = mse_clip.ratios(mse_clip.Settings(), format)  # pyright: ignore[reportCallIssue]
+    ratios = mse_clip.ratios(SEARCH, format)
     if settings.range == "mse":
         return _ranges.search(weight, format, ratios, _ranges.squared_error(format))
     hessian = stats.hessian_II if stats.hessian_II.dim() == 2 else stats.hessian_II.mean(0)
@@ -114,7 +116,9 @@ def _factor(hessian_II: Tensor, settings: Settings) -> tuple[Tensor, Tensor, lis
         if (factor := _inverse_factor(damped)) is not None:
             break
         if damping >= 1:
-            raise CompressError("the Hessian is not positive definite even with its mean diagonal added to the diagonal")
+            raise CompressError(
+                "the Hessian is not positive definite even with its mean diagonal added to the diagonal"
+            )
         damping = min(1.0, damping * 10)
     if damping != settings.damping:
         notes.append(f"Hessian not positive definite: damping raised from {settings.damping:g} to {damping:g}")
@@ -181,10 +185,10 @@ class _Columns:
         if self.settings.range == "minmax":
             return fit(group_OK, _one_group(self.format, group_OK.shape[1]))
         row = _one_group(self.format, group_OK.shape[1])
-        ratios = mse_clip.ratios(mse_clip.Settings(), row)  # pyright: ignore[reportCallIssue]
+        ratios = mse_clip.ratios(SEARCH, row)
         return _ranges.search(group_OK, row, ratios, _ranges.squared_error(row))
 
-    def _sweep(self, work_IO: Tensor, factor_II: Tensor, column, width: int = 0) -> Tensor:  # noqa: ANN001
+    def _sweep(self, work_IO: Tensor, factor_II: Tensor, column, width: int = 0) -> Tensor:
         """Round column after column; updates within a strip at once, beyond it lazily.
 
         ``width``: strips end at group ends, so that a group met whole has all its updates.

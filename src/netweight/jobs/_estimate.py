@@ -91,7 +91,9 @@ def require(expected: Estimate, out: Path) -> None:
         folder = folder.parent
     space = shutil.disk_usage(folder).free
     if expected.disk_bytes > space:
-        raise ResourceError(f"about {expected.disk_bytes / 1e9:.2f} GB of disk are needed at {folder}, {space / 1e9:.2f} GB are free")
+        raise ResourceError(
+            f"about {expected.disk_bytes / 1e9:.2f} GB of disk are needed at {folder}, {space / 1e9:.2f} GB are free"
+        )
 
 
 def available_bytes() -> int | None:
@@ -128,7 +130,7 @@ def measured_flops_per_s(size: int = 768, repetitions: int = 3) -> float:
         times = []
         for _ in range(repetitions + 1):
             begun = time.perf_counter()
-            a @ a
+            torch.mm(a, a)
             times.append(time.perf_counter() - begun)
         return 2.0 * size**3 / min(times)
     finally:

@@ -15,7 +15,9 @@ from netweight.models import Model
 from netweight.progress import Progress
 
 
-def check(model: Model, artifact: Artifact, batches: Sequence[Any], *, threads: int, progress: Progress) -> dict[str, int]:
+def check(
+    model: Model, artifact: Artifact, batches: Sequence[Any], *, threads: int, progress: Progress
+) -> dict[str, int]:
     """Read the artifact back and compare hashes: every layer's decoded weight, every part's output, the end.
 
     Args:
@@ -56,14 +58,18 @@ def check_layers(artifact: Artifact, *, threads: int, progress: Progress) -> Non
     with pool(threads) as workers:
         for done, (name, digest) in enumerate(workers.map(one, layers), 1):
             if digest != layers[name].sha256:
-                raise ParityError(f"{name}: the weight read back from {artifact.path} is not the one that was simulated")
+                raise ParityError(
+                    f"{name}: the weight read back from {artifact.path} is not the one that was simulated"
+                )
             progress("check the file's layers", done, len(layers), name)
 
 
 def from_artifact(model: Model, artifact: Artifact) -> Model:
     """The same module, emptied, to be filled from the artifact."""
     if model.live:
-        return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight), module="copy")
+        return models.with_weights(
+            model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight), module="copy"
+        )
     models.release(model, "")
     return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight))
 
@@ -83,5 +89,4 @@ def _run(model: Model, batch: Any) -> Any:
         hidden = models.run_block(model.module.get_submodule(name), *inputs.call(index, hidden))[0]
         models.release(model, name)
         yield name, hidden
-    yield names[-1], models.run_tail(model, hidden)
-
+    yield names[-1], models.run_tail(model, hidden[:1])

@@ -63,7 +63,9 @@ def _encoder(tokenizer: Any) -> list[Task]:
 def text(source: str, split: str, tokenizer: Any) -> Text:
     """A named corpus for the judge."""
     corpus = data.corpus(f"{source}/{split}")
-    return Text(corpus.documents, encoder_of(tokenizer), corpus.source, corpus.split, corpus.sha256, tokenizer.bos_token_id)
+    return Text(
+        corpus.documents, encoder_of(tokenizer), corpus.source, corpus.split, corpus.sha256, tokenizer.bos_token_id
+    )
 
 
 def items(source: str, first: int | None, tokenizer: Any) -> Items:
@@ -95,7 +97,9 @@ def find(described: dict[str, Any], tokenizer: Any) -> Text | Items | None:
         found = items(source, first, tokenizer)
     now = found.describe()["sha256"]
     if now != described.get("sha256"):
-        raise DataError(f"{source}/{split} has hash {now[:12]}, the claim was measured on {str(described.get('sha256'))[:12]}")
+        raise DataError(
+            f"{source}/{split} has hash {now[:12]}, the claim was measured on {str(described.get('sha256'))[:12]}"
+        )
     return found
 
 

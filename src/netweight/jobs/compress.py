@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,12 @@ def compress(
     result = artifacts.open_artifact(final)
     _refuse_fallbacks(result.ledger, allow_partial)
     checked = _parity.check(source, result, seen.batches, threads=threads, progress=progress)
-    run = {"seconds": time.monotonic() - begun, "peak_bytes": _estimate.peak_bytes(), "threads": threads, "parity": checked}
+    run = {
+        "seconds": time.monotonic() - begun,
+        "peak_bytes": _estimate.peak_bytes(),
+        "threads": threads,
+        "parity": checked,
+    }
     with artifacts.readable_errors(final):
         artifacts.write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
     store.publish()
@@ -93,15 +99,28 @@ def _dry_run(source: Model, assigned: Plan, expected: _estimate.Estimate) -> Dry
 def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[Any] | None) -> Calibration:
     """What the model is run on: the recipe's text, the caller's batches, or a short fixed probe where no step needs data."""
     if given is not None:
-        return data.from_batches(given)
+        seen = data.from_batches(given)
+        return replace(seen, batches=_probe_first(seen.batches))
     if assigned.needs_data and source.kind != "module":
-        return data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
+        seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
+        return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
         return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
     ids = torch.randint(vocabulary, (1, PROBE_TOKENS), generator=generator)
     return data.from_batches([{"input_ids": ids}], source="random tokens, to compare the file with the simulation only")
+
+
+def _probe_first(batches: list[Any]) -> list[Any]:
+    """The same rows with the first in a batch of its own: it is what the file is compared with the simulation on."""
+    if not batches or not isinstance(batches[0], Mapping):
+        return batches
+    first = dict(batches[0])
+    rows = {value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else 0 for value in first.values()}
+    if len(rows) != 1 or next(iter(rows)) < 2:
+        return batches
+    return [{k: v[:1] for k, v in first.items()}, {k: v[1:] for k, v in first.items()}, *batches[1:]]
 
 
 def _no_batches(source: Model) -> Calibration:
@@ -125,13 +144,21 @@ def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artif
     """compressed-tensors' layout where it can express every quantized layer, else our own."""
     chosen = [a for a in assigned.assignments.values() if a.format is not None]
     foreign = all(
-        layers[a.name].kind == "linear" and artifacts.compression_format(a.format) for a in chosen if a.format is not None
+        layers[a.name].kind == "linear" and artifacts.compression_format(a.format)
+        for a in chosen
+        if a.format is not None
     )
     return "compressed-tensors" if source.config is not None and chosen and foreign else "netweight"
 
 
 def _walk(
-    source: Model, assigned: Plan, seen: Calibration, store: Store, layout: artifacts.Layout, threads: int, progress: Progress
+    source: Model,
+    assigned: Plan,
+    seen: Calibration,
+    store: Store,
+    layout: artifacts.Layout,
+    threads: int,
+    progress: Progress,
 ) -> None:
     """Compress what is not yet done, part by part."""
     total, done = len(parts(source)), store.done()

@@ -59,7 +59,9 @@ def evaluate(
             reference=reference[0].name if reference else None,
             tasks=chosen,
             batch_size=batch_size,
-            margins={name: margin for name, margin in _tasks.MARGINS.items() if name in quantities} if reference else None,
+            margins={name: margin for name, margin in _tasks.MARGINS.items() if name in quantities}
+            if reference
+            else None,
             command=_command(sources, against, preset),
             progress=progress,
         )
@@ -120,7 +122,9 @@ def _keep(
     for artifact, subject in zip(artifacts, subjects, strict=True):
         if artifact is not None:
             with readable_errors(artifact.path):
-                write_claims(artifact.path / "claims.jsonl", [c for c in claims if c.subject in (subject.name, original)])
+                write_claims(
+                    artifact.path / "claims.jsonl", [c for c in claims if c.subject in (subject.name, original)]
+                )
 
 
 def _overlaps(artifacts: Sequence[Artifact], tasks: Sequence[Task]) -> None:

@@ -16,7 +16,9 @@ from netweight.jobs import _parity, _subjects, _tasks
 from netweight.jobs.evaluate import threads_of
 from netweight.progress import Progress, silent
 
-TOLERANCE = 1e-3  # relative: other processors and thread counts sum in another order; measured differences are below 1e-5
+TOLERANCE = (
+    1e-3  # relative: other processors and thread counts sum in another order; measured differences are below 1e-5
+)
 TIMED = ("latency", "energy", "bytes_in_memory")  # depend on the machine: shown, not judged
 
 
@@ -102,7 +104,9 @@ def _one(wanted: Claim, subject: Any, original: Any, tokenizer: Any, progress: P
     if getattr(task.plugin, "NEEDS_REFERENCE", False) and original is None:
         return Check(what, "not checked", "it compares with the original; name it with --against")
     subjects = [subject] if original is None else [original, subject]
-    found = judge(subjects, reference=original.name if original else None, tasks=[task], resamples=100, progress=progress)
+    found = judge(
+        subjects, reference=original.name if original else None, tasks=[task], resamples=100, progress=progress
+    )
     value = _value(found, wanted, subject.sha256)
     if value is not None and math.isclose(value, wanted.value, rel_tol=TOLERANCE, abs_tol=1e-9):
         return Check(what, "holds", f"{wanted.value:.6g} claimed, {value:.6g} now")

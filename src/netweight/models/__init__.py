@@ -8,7 +8,15 @@ from netweight.models._inputs import stage_input
 from netweight.models._layers import Layer, layers, matrix_of, matrix_shape, set_matrix
 from netweight.models._load import load
 from netweight.models._model import Model, blocks, feeds
-from netweight.models._parts import first_tensor, input_geometry, is_convolution, rest, stem, stored_bytes, stored_tensors
+from netweight.models._parts import (
+    first_tensor,
+    input_geometry,
+    is_convolution,
+    rest,
+    stem,
+    stored_bytes,
+    stored_tensors,
+)
 from netweight.models._rebind import from_folder, with_weights
 from netweight.models._stream import materialize, release
 from netweight.models._weights import WeightSource

@@ -152,9 +152,7 @@ def _hugging_face(folder: Path, source: WeightSource, dtype: torch.dtype) -> Mod
     opener = tokenizer_opener(folder) if has_tokenizer else None
     if isinstance(module, transformers.GenerationMixin) and (folder / "generation_config.json").is_file():
         module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    return assemble(
-        module, family, config, Renamed(source, _match(module, family, source)), dtype, opener, str(folder)
-    )
+    return assemble(module, family, config, Renamed(source, _match(module, family, source)), dtype, opener, str(folder))
 
 
 def _from_gguf(path: Path, dtype: torch.dtype) -> Model:
@@ -205,7 +203,7 @@ def read_config(folder: Path, *, compressed: Literal["refuse", "ignore"] = "refu
         raise ModelError(f"{folder / 'config.json'} does not describe a model transformers knows: {error}") from error
     if getattr(config, "quantization_config", None):
         if compressed == "ignore":
-            del config.quantization_config
+            delattr(config, "quantization_config")
             return config
         method = dict(config.quantization_config).get("quant_method", "unknown")
         raise ModelError(f"{folder} is already compressed (quant_method {method!r}); start from the original model")

@@ -33,7 +33,7 @@ def rest(model: Model) -> tuple[str, ...]:
 
 
 def stored_tensors(model: Model, prefixes: Sequence[str]) -> dict[str, Tensor]:
-    """Parameters and persistent buffers below these names as they are now, detached copies, in the type they are stored in.
+    """Parameters and persistent buffers below these names in the type they are stored in; they may share the module's memory.
 
     A tensor that its source held in a smaller float type goes back to it when that loses nothing. Shared tensors come once,
     under their owner's name.
@@ -43,7 +43,7 @@ def stored_tensors(model: Model, prefixes: Sequence[str]) -> dict[str, Tensor]:
         if name in model.tied or not isinstance(tensor, Tensor):
             continue
         if any(not prefix for prefix in prefixes) or _below(name, prefixes):
-            found[name] = _smallest(model, name, tensor.detach()).clone()
+            found[name] = _smallest(model, name, tensor.detach())
     return found
 
 

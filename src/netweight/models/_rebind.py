@@ -46,7 +46,9 @@ def from_folder(folder: Path, make: MakeSource, *, dtype: torch.dtype = torch.fl
 
 
 def shapes_of(module: nn.Module, tied: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) for name, t in module.state_dict().items() if name not in tied and isinstance(t, Tensor)}
+    return {
+        name: tuple(t.shape) for name, t in module.state_dict().items() if name not in tied and isinstance(t, Tensor)
+    }
 
 
 def to_weight_of(module: nn.Module) -> ToWeight:

@@ -67,7 +67,9 @@ def _encoded(tokenizer: Any, prompt: str) -> dict[str, torch.Tensor]:
     if not prompt:
         raise SettingsError("the prompt is empty; give some text to continue")
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False)
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+        )
         found = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     else:
         found = tokenizer(prompt, return_tensors="pt")
