@@ -43,7 +43,8 @@ def verify(
     result = Verification(str(opened.path), tuple(checks))
     if failed := result.failures():
         listed = "; ".join(f"{check.what}: {check.detail}" for check in failed)
-        raise EvidenceError(f"{len(failed)} of {opened.path}'s claims do not hold: {listed}", found=result)
+        count = "1 claim does" if len(failed) == 1 else f"{len(failed)} claims do"
+        raise EvidenceError(f"{opened.path}: {count} not hold: {listed}", found=result)
     return result
 
 
