@@ -66,7 +66,7 @@ def walk(
     threads: int,
     start: int = 0,
     hidden: Sequence[Tensor] = (),
-    waiting: Waiting = "hold",
+    waiting: Waiting = "repeat",
 ) -> Iterator[Part]:
     """Compress part by part.
 
