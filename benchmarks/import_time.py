@@ -1,6 +1,6 @@
 """Time ``import netweight``: processor time of a fresh interpreter with the import, less one without, interleaved.
 
-    python benchmarks/import_time.py --out benchmarks/records/<date>_import-time_<hardware>
+python benchmarks/import_time.py --out benchmarks/records/<date>_import-time_<hardware>
 """
 
 from __future__ import annotations

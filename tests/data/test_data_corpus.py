@@ -95,8 +95,9 @@ def test_wikitext_articles_begin_at_headings_of_the_first_level(tmp_path, monkey
         data.corpus("wikitext2/test_a")
 
 
-def test_wikitext_without_its_folder_says_what_to_set(monkeypatch):
+def test_wikitext_without_its_folder_says_what_to_set(tmp_path, monkeypatch):
     monkeypatch.delenv("NETWEIGHT_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)  # where no ../shared/data lies
     with pytest.raises(DataError, match="wikitext2/valid needs NETWEIGHT_DATA"):
         data.corpus("wikitext2/valid")
 
@@ -107,3 +108,16 @@ def test_real_wikitext_has_its_articles(monkeypatch):
     monkeypatch.setenv("NETWEIGHT_DATA", str(REAL))
     assert len(data.corpus("wikitext2/valid").documents) == 60
     assert len(data.corpus("wikitext2/test_a").documents) == 31
+
+
+def test_the_data_folder_lies_beside_the_project_unless_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.delenv("NETWEIGHT_DATA", raising=False)
+    found = data.folder()
+    assert found is not None and found.samefile(tmp_path / "shared" / "data")
+    monkeypatch.setenv("NETWEIGHT_DATA", str(tmp_path))
+    assert data.folder() == tmp_path
+    monkeypatch.setenv("NETWEIGHT_DATA", str(tmp_path / "nowhere"))  # named wrongly: no silent way back to the default
+    assert data.folder() is None

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from evaluate.fakes import DOCUMENTS, LETTERS, bigram, encode, model_of, random_bigram, text
-from netweight.evaluate import _tokens
 from netweight.errors import DataError, EvidenceError, SettingsError
-from netweight.evaluate import Subject, run, task
+from netweight.evaluate import Subject, _tokens, run, task
 from oracles import metrics_language as oracle
 
 V = len(LETTERS)

@@ -75,7 +75,8 @@ def test_energy_counters_are_readable_or_not_or_absent(tmp_path: Path):
     assert job.energy(machine(tmp_path, {counter: "123\n"})).status == "ok"
 
 
-def test_the_data_folder_is_absent_wrong_or_counted(tmp_path: Path):
+def test_the_data_folder_is_absent_wrong_or_counted(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no ../shared/data lies
     assert job.data_folder({}).status == "warning"
     assert job.data_folder({"NETWEIGHT_DATA": str(tmp_path / "nowhere")}).status == "problem"
     (tmp_path / "wikitext2").mkdir()

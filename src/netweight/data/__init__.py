@@ -2,6 +2,7 @@
 
 from netweight.data._calibration import Calibration, calibration, from_batches
 from netweight.data._corpus import Corpus, corpora, corpus
+from netweight.data._folder import folder
 from netweight.data._items import ChoiceItem, ContextChoiceItem, ContinuationItem, ItemFile, PairItem, items
 from netweight.data._overlap import Overlap, shared_ngrams
 
@@ -17,6 +18,7 @@ __all__ = [
     "calibration",
     "corpora",
     "corpus",
+    "folder",
     "from_batches",
     "items",
     "shared_ngrams",

@@ -6,11 +6,10 @@ heading of the first level, `` = Title = ``.
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 from netweight.data._corpus import read_text
+from netweight.data._folder import folder
 from netweight.errors import DataError
 
 SPLITS = ("valid", "test_a")
@@ -18,8 +17,8 @@ HEADING = re.compile(r"^(?= = [^=].*[^=] = $)", re.MULTILINE)
 
 
 def documents(split: str) -> tuple[str, ...]:
-    """Articles in order. Raises: DataError: ``NETWEIGHT_DATA`` is not set, or the file is not there."""
-    root = os.environ.get("NETWEIGHT_DATA")
-    if not root:
+    """Articles in order. Raises: DataError: there is no data folder, or the file is not in it."""
+    root = folder()
+    if root is None:
         raise DataError(f"wikitext2/{split} needs NETWEIGHT_DATA, the folder that holds wikitext2/{split}.txt")
-    return tuple(part for part in HEADING.split(read_text(Path(root) / "wikitext2" / f"{split}.txt")) if part.strip())
+    return tuple(part for part in HEADING.split(read_text(root / "wikitext2" / f"{split}.txt")) if part.strip())

@@ -4,8 +4,9 @@ It never knows the defendant: a ``Subject`` is callables and byte counts, not a 
 Metrics are files in ``metrics/``: see ``docs/architecture.md`` for what one defines.
 """
 
+from netweight.data import ChoiceItem, ContextChoiceItem, ContinuationItem, PairItem
 from netweight.evaluate._bench import Bench
-from netweight.evaluate._items import ChoiceItem, ContextChoiceItem, ContinuationItem, Items, Labelled, PairItem, Text
+from netweight.evaluate._items import Items, Labelled, Text
 from netweight.evaluate._paired import holm, verdict
 from netweight.evaluate._run import run
 from netweight.evaluate._subject import Subject

@@ -20,41 +20,6 @@ Kind = Literal["text", "choices", "context-choices", "continuations", "pairs", "
 ItemKind = Literal["choices", "context-choices", "continuations", "pairs"]
 
 
-@dataclass(frozen=True)
-class ChoiceItem:
-    """A question and its possible answers; ``gold`` is the index of the right one."""
-
-    query: str
-    choices: tuple[str, ...]
-    gold: int
-
-
-@dataclass(frozen=True)
-class ContextChoiceItem:
-    """Several contexts, one continuation: the right context is the one that makes it likeliest."""
-
-    context_options: tuple[str, ...]
-    continuation: str
-    gold: int
-
-
-@dataclass(frozen=True)
-class ContinuationItem:
-    """A text and the words that follow it."""
-
-    context: str
-    continuation: str
-
-
-@dataclass(frozen=True)
-class PairItem:
-    """Two sentences and how alike people find them."""
-
-    first: str
-    second: str
-    score: float
-
-
 @dataclass(frozen=True, eq=False)
 class Text:
     """Running text, document by document; the document is the unit that is resampled."""

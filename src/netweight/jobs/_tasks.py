@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from netweight import data
@@ -28,12 +26,6 @@ MARGINS = {
 }
 
 
-def data_folder() -> Path | None:
-    """The folder of evaluation data that ``NETWEIGHT_DATA`` names; ``../shared/data`` by default; None if absent."""
-    folder = Path(os.environ.get("NETWEIGHT_DATA", "../shared/data"))
-    return folder if folder.is_dir() else None
-
-
 def tasks(kind: str, preset: Preset, tokenizer: Any) -> list[Task]:
     """Tasks for a kind of model ("causal-lm" or "encoder") with what data is at hand."""
     if kind == "causal-lm":
@@ -45,13 +37,13 @@ def tasks(kind: str, preset: Preset, tokenizer: Any) -> list[Task]:
 
 def _language(preset: Preset, tokenizer: Any) -> list[Task]:
     texts = [text("pydoc-topics", "test", tokenizer)]
-    if data_folder() and preset != "quick":
+    if data.folder() and preset != "quick":
         texts.append(text("wikitext2", "test_a", tokenizer))
     found = [task("bytes")]
     for one in texts:
         settings = {"window": WINDOW[preset], "max_windows": WINDOWS[preset], "cluster": "window", "layout": "joined"}
         found += [task(name, one, **settings) for name in ("perplexity", "kl_divergence", "top_token_agreement", "ece")]
-    if data_folder() and ITEMS[preset] != 0:
+    if data.folder() and ITEMS[preset] != 0:
         names = CHOICES if preset == "full" else DEFAULT_SETS
         found += [task("multiple_choice", items(f"zero-shot/{name}", ITEMS[preset], tokenizer)) for name in names]
         found.append(task("lambada", items("zero-shot/lambada_openai", ITEMS[preset], tokenizer)))
@@ -62,7 +54,7 @@ def _language(preset: Preset, tokenizer: Any) -> list[Task]:
 
 
 def _encoder(tokenizer: Any) -> list[Task]:
-    if data_folder() is None:
+    if data.folder() is None:
         return [task("bytes")]
     pairs = items("stsb-en/stsb-en-dev", None, tokenizer)
     return [task("bytes"), task("sts_spearman", pairs), task("latency", pairs, repetitions=10)]
@@ -78,7 +70,7 @@ def text(source: str, split: str, tokenizer: Any) -> Text:
 
 def items(source: str, first: int | None, tokenizer: Any) -> Items:
     """Items ``<folder>/<file>`` of the data folder, all or the first few; the split says which."""
-    folder = data_folder()
+    folder = data.folder()
     if folder is None:
         raise DataError(f"{source} lies in the folder that NETWEIGHT_DATA names, and there is none; set it")
     found = next((p for suffix in (".jsonl", ".csv") if (p := folder / f"{source}{suffix}").is_file()), None)

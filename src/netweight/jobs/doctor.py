@@ -171,16 +171,16 @@ def energy(root: Path) -> Finding:
 
 
 def data_folder(environment: Mapping[str, str]) -> Finding:
-    """Where further evaluation data lies: ``NETWEIGHT_DATA``. Without it the texts that come with Python are used."""
-    where = environment.get("NETWEIGHT_DATA")
-    if not where:
+    """Where further evaluation data lies, as ``data.folder`` looks for it (imported here it would need a torch that works)."""
+    named = environment.get("NETWEIGHT_DATA")
+    folder = Path(named or "../shared/data")
+    if named and not folder.is_dir():
+        return Finding(
+            "data", "problem", f"NETWEIGHT_DATA={named} is not a folder", "correct it, or unset NETWEIGHT_DATA"
+        )
+    if not folder.is_dir():
         way_out = "set NETWEIGHT_DATA to a folder of data sets; without it, text that comes with Python is used"
         return Finding("data", "warning", "NETWEIGHT_DATA is not set", way_out)
-    folder = Path(where)
-    if not folder.is_dir():
-        return Finding(
-            "data", "problem", f"NETWEIGHT_DATA={where} is not a folder", "correct it, or unset NETWEIGHT_DATA"
-        )
     return Finding("data", "ok", f"{sum(entry.is_dir() for entry in folder.iterdir())} data sets in {folder}")
 
 
