@@ -1,7 +1,7 @@
 """Write the README's tables from the benchmark records, between its ``<!-- NAME -->`` and ``<!-- /NAME -->`` marks.
 
-    python benchmarks/readme_tables.py            # rewrite
-    python benchmarks/readme_tables.py --check    # exit with 1 when the README is not what the records say
+python benchmarks/readme_tables.py            # rewrite
+python benchmarks/readme_tables.py --check    # exit with 1 when the README is not what the records say
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def demo() -> str:
     rows = list(dict.fromkeys((claim.metric, _data(claim)) for claim in claims if claim.metric in SHOWN))
     lines = ["| | " + " | ".join(subjects) + " |", "|---|" + "---|" * len(subjects)]
     for metric, data in rows:
-        cells = [_cell(next((c for c in claims if (c.metric, _data(c), c.subject) == (metric, data, s)), None)) for s in subjects]
+        cells = [
+            _cell(next((c for c in claims if (c.metric, _data(c), c.subject) == (metric, data, s)), None))
+            for s in subjects
+        ]
         lines.append(f"| {SHOWN[metric]}{f', {data}' if data else ''} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", _origin(record, claims[0].environment)]) + "\n"
 

@@ -48,7 +48,14 @@ def main() -> None:
     plan = recipe.load({"name": job.variant, "seed": 0, "step": steps(job)})
     batches = [{"input_ids": batch} for batch in windows.split(BATCH_WINDOWS)]
     with clock.phase("quantize"):
-        made = netweight.compress(str(job.model_dir), plan, out=packed, threads=job.threads, calibration=batches, memory="ample" if job.variant.endswith("-ample") else "lean")
+        made = netweight.compress(
+            str(job.model_dir),
+            plan,
+            out=packed,
+            threads=job.threads,
+            calibration=batches,
+            memory="ample" if job.variant.endswith("-ample") else "lean",
+        )
     _measure.finish(
         job,
         peer="netweight",

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-import tiny
 import torch
 import transformers
 
+import tiny
 from netweight import artifact, formats, runtime
 
 # What transformers 5.23 with compressed-tensors 0.20 does while it decodes: symmetric integers, E4M3 and MX exactly;

@@ -49,7 +49,9 @@ def layout_for(used: Iterable[Format]) -> Layout:
     """compressed-tensors where its readers load these formats together, else our own."""
     used = set(used)
     foreign = bool(used) and all(compression_format(format) for format in used)
-    return "compressed-tensors" if foreign and (len(used) == 1 or not any(map(_decoded_while_read, used))) else "netweight"
+    return (
+        "compressed-tensors" if foreign and (len(used) == 1 or not any(map(_decoded_while_read, used))) else "netweight"
+    )
 
 
 def _decoded_while_read(format: Format) -> bool:
@@ -105,7 +107,9 @@ def keys(layer: str, format: Format, layout: Layout) -> tuple[str, ...]:
     return tuple(f"{layer}.{p}" for p in parts + (["weight_global_scale"] if format.tensor_scale else []))
 
 
-def restore(layer: str, tensors: Mapping[str, Tensor], format: Format, shape: tuple[int, int], layout: Layout) -> QTensor:
+def restore(
+    layer: str, tensors: Mapping[str, Tensor], format: Format, shape: tuple[int, int], layout: Layout
+) -> QTensor:
     """The quantized matrix from its tensors in the file.
 
     Raises:

@@ -38,7 +38,8 @@ class Part:
     """A finished part of the model.
 
     ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
-    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest`` the hash of the first of them; ``layer_digests`` of each decoded
+    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest``
+    the hash of the first of them; ``layer_digests`` of each decoded
     weight.
     """
 

@@ -44,7 +44,9 @@ class DryRun:
     problems: tuple[str, ...]
 
 
-def estimate(model: Model, plan: Plan, layers: Mapping[str, Layer], recipe: Recipe, threads: int, memory: str) -> Estimate:
+def estimate(
+    model: Model, plan: Plan, layers: Mapping[str, Layer], recipe: Recipe, threads: int, memory: str
+) -> Estimate:
     """Expected cost of following a recipe with this many threads."""
     tokens = recipe.calibration.samples * recipe.calibration.length if plan.needs_data else 64
     by_block: dict[str | None, int] = defaultdict(int)
