@@ -81,7 +81,11 @@ class ParityError(ArtifactError):
 
 
 class EvidenceError(NetweightError):
-    """A claim cannot be recomputed or does not hold."""
+    """A claim cannot be recomputed or does not hold. ``found`` is everything that was looked at, where more was."""
+
+    def __init__(self, message: str, *, found: object = None) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class ResourceError(NetweightError):

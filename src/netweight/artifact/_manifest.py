@@ -10,6 +10,13 @@ from typing import Any
 from netweight.errors import ArtifactError, CorruptError
 
 NAME = "netweight.json"
+EVIDENCE = (
+    NAME,
+    "claims.jsonl",
+    "overlap.json",
+    "report.html",
+    "run.json",
+)  # beside the artifact, not hashed by the manifest
 SCHEMA = 1
 
 

@@ -23,6 +23,8 @@ from netweight.ledger import Ledger
 from netweight.provenance import sha256_of_file
 from netweight.recipe import Recipe
 
+READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".py")  # what a reader of models would use if it lay there
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -100,7 +102,7 @@ class Artifact:
         return tuple(name for name in self._files if name not in packed)
 
     def check_files(self) -> list[str]:
-        """What differs from the manifest: one line per changed, missing or unexpected file."""
+        """What differs from the manifest: one line per changed or missing file, or file that would be read and is not in it."""
         wrong = []
         for name, want in self.manifest.files.items():
             path = self.path / name
@@ -108,6 +110,9 @@ class Artifact:
                 wrong.append(f"{name} is missing")
             elif sha256_of_file(path) != want:
                 wrong.append(f"{name} differs from the manifest")
+        known = {*self.manifest.files, *_manifest.EVIDENCE}
+        found = sorted(path.name for path in self.path.iterdir() if path.suffix in READ)
+        wrong += [f"{name} is not in the manifest" for name in found if name not in known]
         return wrong
 
     def _text(self, name: str) -> str:

@@ -18,7 +18,6 @@ from netweight.ledger import Ledger
 from netweight.provenance import sha256_of_file
 
 SHARD_BYTES = 2_000_000_000
-EVIDENCE = (_manifest.NAME, "claims.jsonl", "report.html", "run.json")  # not hashed by the manifest
 
 
 def assemble(
@@ -57,7 +56,9 @@ def assemble(
             _quantization_config(folder, layers, manifest.layout, left)
         write_atomically(folder / "recipe.toml", recipe_toml.encode())
         write_atomically(folder / "ledger.jsonl", Ledger(rows).to_jsonl().encode())
-        files = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir()) if path.name not in EVIDENCE}
+        files = {
+            path.name: sha256_of_file(path) for path in sorted(folder.iterdir()) if path.name not in _manifest.EVIDENCE
+        }
         after = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         done = replace(
             manifest,

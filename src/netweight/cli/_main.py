@@ -70,10 +70,12 @@ def handle(verb: str, values: dict[str, Any], traceback: bool) -> int:
     except NetweightError as error:
         if traceback:
             raise
+        if isinstance(error, EvidenceError):
+            show(error.found)
         print(f"error: {error}", file=sys.stderr)
         return _code_of(error)
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(resumable=verb == "compress")
 
 
 def _call(verb: str, values: dict[str, Any], progress: Progress) -> Any:
@@ -91,6 +93,6 @@ def _code_of(error: NetweightError) -> int:
     return 4 if isinstance(error, EvidenceError) else 2
 
 
-def _interrupted() -> int:
-    print("interrupted; resume by running the same command", file=sys.stderr)
+def _interrupted(*, resumable: bool = False) -> int:
+    print("interrupted" + "; resume by running the same command" * resumable, file=sys.stderr)
     return EXIT_INTERRUPTED

@@ -31,6 +31,7 @@ class Pair:
     found: int | None
     share: str
     examples: tuple[str, ...]
+    why: str = ""  # nobody looked
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,22 @@ def disjoint(inputs: Sequence[ReportInput]) -> Disjoint:
     """The statement for the first screen, with the pairs and hashes behind it."""
     used = list(dict.fromkeys(t for i in inputs for t in _calibration(i)))
     tests = list(dict.fromkeys(t for i in inputs for t in _tests(i)))
-    rows = list(dict.fromkeys(_pair(row) for i in inputs for row in i.overlap))
-    missing = [
-        Pair(ours.name, theirs.name, 0, None, "", ())
-        for ours in used
-        for theirs in tests
-        if not any(_names(row.calibration, ours.name) and _names(row.test, theirs.name) for row in rows)
-    ]
-    pairs = (*rows, *missing)
+    pairs = tuple(dict.fromkeys(pair for i in inputs for pair in _pairs(i)))
     silent = [i.title or i.name for i in inputs if "calibration" not in i.manifest]
     tone, headline = _headline(pairs, silent, used)
     return Disjoint(tone, headline, (*used, *tests), pairs)
+
+
+def _pairs(report_input: ReportInput) -> list[Pair]:
+    """An artifact's own pairs: those that were looked at, and those of its calibration and test texts that were not."""
+    rows = [_pair(row) for row in report_input.overlap]
+    missing = [
+        Pair(ours.name, theirs.name, 0, None, "", ())
+        for ours in _calibration(report_input)
+        for theirs in _tests(report_input)
+        if not any(_names(row.calibration, ours.name) and _names(row.test, theirs.name) for row in rows)
+    ]
+    return [*rows, *dict.fromkeys(missing)]
 
 
 def _headline(pairs: Sequence[Pair], silent: Sequence[str], used: Sequence[Text]) -> tuple[Tone, str]:
@@ -114,7 +120,8 @@ def _pair(row: dict[str, Any]) -> Pair:
     share = row.get("share")
     examples = tuple(x if isinstance(x, str) else " ".join(map(str, x)) for x in row.get("examples") or ())
     words = "share not recorded" if share is None else percent(float(share))
-    return Pair(str(row.get("calibration")), str(row.get("test")), int(row.get("n", 13)), shared, words, examples)
+    why = str(row.get("why") or "")
+    return Pair(str(row.get("calibration")), str(row.get("test")), int(row.get("n", 13)), shared, words, examples, why)
 
 
 def _name(found: dict[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +19,38 @@ from netweight.models import Model
 TEXTS_AT_ONCE = 32
 
 
-def is_artifact(source: str | Path) -> bool:
-    return (Path(source) / "netweight.json").is_file()
+@dataclass(frozen=True)
+class Opened:
+    """Something to measure, the model behind it and, where it is one, the artifact."""
+
+    subject: Subject
+    model: Model
+    artifact: Artifact | None
 
 
-def opened(source: Any, *, into: nn.Module | None = None) -> tuple[Subject, Model, Artifact | None]:
-    """What to measure, with the model behind it and, where it is one, the artifact."""
-    if isinstance(source, Artifact) or (isinstance(source, str | Path) and is_artifact(source)):
+def is_artifact(source: Any) -> bool:
+    """Is this an artifact, or the folder of one?"""
+    return isinstance(source, Artifact) or (
+        isinstance(source, str | Path) and (Path(source) / "netweight.json").is_file()
+    )
+
+
+def opened(source: Any, *, into: nn.Module | None = None) -> Opened:
+    """A model or an artifact with all its weights in memory.
+
+    Args:
+      into: the architecture of an artifact that has no config.json of its own; others have no use for it.
+    """
+    if is_artifact(source):
         artifact = source if isinstance(source, Artifact) else open_artifact(source)
-        loaded = runtime.load(artifact, into=into)
+        described = (artifact.path / "config.json").is_file()
+        loaded = runtime.load(artifact, into=None if described else into)
         name = artifact.path.resolve().name
-        return _subject(name, artifact.sha256, loaded.model, artifact.nbytes), loaded.model, artifact
+        return Opened(_subject(name, artifact.sha256, loaded.model, artifact.nbytes), loaded.model, artifact)
     model = source if isinstance(source, Model) else models.load(source)
     models.materialize(model, "")
     stored = sum(model.weights.nbytes(name) for name in model.weights.names() if name not in model.tied)
-    return _subject(model.name, model.sha256, model, stored), model, None
+    return Opened(_subject(model.name, model.sha256, model, stored), model, None)
 
 
 def _subject(name: str, sha256: str, model: Model, on_disk: int) -> Subject:
@@ -45,34 +65,50 @@ def _subject(name: str, sha256: str, model: Model, on_disk: int) -> Subject:
     )
 
 
-def _logits(module: nn.Module) -> Any:
-    def logits(ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+@contextmanager
+def _measuring(module: nn.Module) -> Iterator[None]:
+    """No gradients, and evaluation mode even where a live module is in the middle of training."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
         with torch.inference_mode():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _logits(module: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def logits(ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+        with _measuring(module):
             return module(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
 
     return logits
 
 
-def _classify(module: nn.Module) -> Any:
+def _classify(module: nn.Module) -> Callable[[Tensor], Tensor]:
     def classify(inputs: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with _measuring(module):
             return models.first_tensor(module(inputs))
 
     return classify
 
 
-def _embed(model: Model) -> Any:
+def _embed(model: Model) -> Callable[[list[str]], Tensor]:
     """Mean of the last hidden states over real tokens, as the sentence encoders here were trained."""
     tokenizer = model.tokenizer()
+    longest = min(tokenizer.model_max_length, model.longest or tokenizer.model_max_length)
 
     def embed(texts: list[str]) -> Tensor:
         parts = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            found = tokenizer(texts[start : start + TEXTS_AT_ONCE], padding=True, truncation=True, return_tensors="pt")
-            with torch.inference_mode():
-                hidden = model.module(**found).last_hidden_state
-            mask = found["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            parts.append((hidden * mask).sum(1) / mask.sum(1))
+            some = texts[start : start + TEXTS_AT_ONCE]
+            found = tokenizer(some, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+            with _measuring(model.module):
+                hidden_BTD = model.module(**found).last_hidden_state
+            mask_BT1 = found["attention_mask"].unsqueeze(-1).to(hidden_BTD.dtype)
+            parts.append((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1))
         return torch.cat(parts)
 
     return embed

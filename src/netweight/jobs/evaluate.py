@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -11,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from netweight import data
-from netweight.artifact import Artifact, readable_errors, write_atomically
+from netweight.artifact import Artifact, readable_errors
 from netweight.claim import Claim, write_claims
 from netweight.errors import SettingsError
-from netweight.evaluate import Subject, Task
+from netweight.evaluate import Task
 from netweight.evaluate import run as judge
-from netweight.jobs import _subjects, _tasks
+from netweight.jobs import _overlaps, _subjects, _tasks
+from netweight.jobs._subjects import Opened
 from netweight.jobs._tasks import Preset
+from netweight.models import Model
 from netweight.progress import Progress
 
-NGRAM = 13
-OVERLAP = "overlap.json"
+BATCH_SIZE = 8
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
     *,
     against: Any = None,
     preset: Preset = "default",
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     threads: int = 0,
     out: str | Path | None = None,
     tasks: Sequence[Task] | None = None,
@@ -41,38 +41,37 @@ def evaluate(
     sources = list(artifacts) if isinstance(artifacts, list | tuple) else [artifacts]
     if not sources:
         raise SettingsError("nothing to evaluate; name at least one artifact or model")
+    _tasks.check_preset(preset)
+    command = "" if tasks is not None else _command(sources, against, preset, batch_size, threads, out)
     with threads_of(threads):
-        found = [_subjects.opened(source) for source in sources]
         reference = _subjects.opened(against) if against is not None else None
-        subjects = _named([*([reference[0]] if reference else []), *(subject for subject, _, _ in found)])
-        model = (reference or found[0])[1]
-        kinds = {m.kind for _, m, _ in found} | {model.kind}
-        if len(kinds) > 1:
-            raise SettingsError(f"models of different kinds ({', '.join(sorted(kinds))}) cannot be compared")
-        tokenizer = model.tokenizer() if model.open_tokenizer is not None else None
-        chosen = list(tasks) if tasks is not None else _tasks.tasks(model.kind, preset, tokenizer)
+        into = reference.model.module if reference else None
+        found = [_subjects.opened(source, into=into) for source in sources]
+        everything = [*([reference] if reference else []), *found]
+        _check(everything)
+        chosen = list(tasks) if tasks is not None else _tasks.tasks(preset, _reader(everything))
         if reference is None:
             chosen = [t for t in chosen if not getattr(t.plugin, "NEEDS_REFERENCE", False)]
         quantities = {q.name for t in chosen for q in t.quantities}
         claims = judge(
-            subjects,
-            reference=reference[0].name if reference else None,
+            [one.subject for one in everything],
+            reference=reference.subject.name if reference else None,
             tasks=chosen,
             batch_size=batch_size,
-            margins={name: margin for name, margin in _tasks.MARGINS.items() if name in quantities}
-            if reference
-            else None,
-            command=_command(sources, against, preset),
+            margins={n: m for n, m in _tasks.MARGINS.items() if n in quantities} if reference else None,
+            command=command,
             progress=progress,
         )
-    _keep([a for _, _, a in found], subjects[1 if reference else 0 :], claims, reference, out)
-    _overlaps([a for _, _, a in found if a is not None], chosen)
+    _keep(found, claims, reference, out)
+    _overlaps.write([one.artifact for one in found if one.artifact is not None], chosen)
     return claims
 
 
 @contextmanager
 def threads_of(threads: int) -> Iterator[None]:
-    """torch with this many threads; 0 means one per core."""
+    """torch with this many threads; 0 means one per core. Raises: SettingsError: a negative number."""
+    if threads < 0:
+        raise SettingsError(f"threads = {threads}: must be 0 (one per core) or more")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     try:
@@ -81,69 +80,52 @@ def threads_of(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _named(subjects: list[Subject]) -> list[Subject]:
-    names = [subject.name for subject in subjects]
+def _check(everything: Sequence[Opened]) -> None:
+    names = [one.subject.name for one in everything]
     if len(set(names)) < len(names):
         raise SettingsError(f"two of {', '.join(names)} share a name; give the artifact folders names of their own")
-    return subjects
+    kinds = sorted({one.model.kind for one in everything})
+    if len(kinds) > 1:
+        raise SettingsError(f"models of different kinds ({', '.join(kinds)}) cannot be compared")
 
 
-def _command(sources: Sequence[Any], against: Any, preset: str) -> str:
-    """The command line that measures this again; "" where a live object was given."""
-    words = [s.path if isinstance(s, Artifact) else s for s in sources]
-    if not all(isinstance(word, str | Path) for word in (*words, against or "")):
+def _reader(everything: Sequence[Opened]) -> Model:
+    """The model whose tokenizer and longest text decide what is measured: the first that has a tokenizer."""
+    return next((one.model for one in everything if one.model.open_tokenizer is not None), everything[0].model)
+
+
+def _command(
+    sources: Sequence[Any], against: Any, preset: str, batch_size: int, threads: int, out: str | Path | None
+) -> str:
+    """The command line that measures this again, from the folder we are in; "" where a live object was given."""
+    words = [_word(source) for source in (*sources, *([] if against is None else [against]))]
+    if None in words:
         return ""
-    parts = ["netweight", "evaluate", *map(_shown, words)]
-    return " ".join([*parts, *(["--against", _shown(against)] if against else []), "--preset", preset])
+    named = words if against is None else [*words[:-1], "--against", words[-1]]
+    options = ["--preset", preset]
+    options += ["--batch-size", str(batch_size)] if batch_size != BATCH_SIZE else []
+    options += ["--threads", str(threads)] if threads else []
+    options += ["--out", _word(out)] if out is not None else []
+    return shlex.join(["netweight", "evaluate", *map(str, named), *map(str, options)])
 
 
-def _shown(path: Any) -> str:
-    """A path as a reader elsewhere can use it: inside the current folder relative, otherwise its last two parts."""
-    path = Path(path)
-    if path.is_absolute():
-        here = Path.cwd()
-        path = path.relative_to(here) if path.is_relative_to(here) else Path(*path.parts[-2:])
-    return shlex.quote(str(path))
+def _word(source: Any) -> str | None:
+    """How a command line names a model or artifact; a path that starts at the root is told from the folder we are in."""
+    if isinstance(source, nn.Module) or (isinstance(source, Model) and source.live):
+        return None
+    path = source.path if isinstance(source, Artifact) else source.source if isinstance(source, Model) else source
+    return os.path.relpath(path) if Path(path).is_absolute() else str(path)
 
 
-def _keep(
-    artifacts: Sequence[Artifact | None],
-    subjects: Sequence[Subject],
-    claims: list[Claim],
-    reference: Any,
-    out: str | Path | None,
-) -> None:
+def _keep(found: Sequence[Opened], claims: list[Claim], reference: Opened | None, out: str | Path | None) -> None:
     """Each artifact's claims, and the original's, beside it; or all in one file."""
     if out is not None:
         with readable_errors(Path(out)):
             write_claims(out, claims)
         return
-    original = reference[0].name if reference else None
-    for artifact, subject in zip(artifacts, subjects, strict=True):
-        if artifact is not None:
-            with readable_errors(artifact.path):
-                write_claims(
-                    artifact.path / "claims.jsonl", [c for c in claims if c.subject in (subject.name, original)]
-                )
-
-
-def _overlaps(artifacts: Sequence[Artifact], tasks: Sequence[Task]) -> None:
-    """How much of each test text calibration had seen, beside each artifact."""
-    for artifact in artifacts:
-        seen = artifact.manifest.calibration or {}
-        name = "/".join(part for part in (seen.get("source"), seen.get("split")) if part)
-        rows: list[dict[str, Any]] = []
-        for test in _tasks.texts_of(tasks) if name in data.corpora() else []:
-            shared = data.shared_ngrams(data.corpus(name), test.documents, n=NGRAM)
-            rows.append(
-                {
-                    "calibration": name,
-                    "test": "/".join(part for part in (test.source, test.split) if part),
-                    "n": NGRAM,
-                    "shared": shared.shared,
-                    "share": shared.share_of_b,
-                    "examples": list(shared.examples),
-                }
-            )
-        with readable_errors(artifact.path):
-            write_atomically(artifact.path / OVERLAP, json.dumps(rows, indent=1, sort_keys=True).encode())
+    original = reference.subject.name if reference else None
+    for one in found:
+        if one.artifact is not None:
+            kept = [claim for claim in claims if claim.subject in (one.subject.name, original)]
+            with readable_errors(one.artifact.path):
+                write_claims(one.artifact.path / "claims.jsonl", kept)

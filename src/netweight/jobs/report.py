@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from netweight.artifact import Artifact, open_artifact, readable_errors
+from netweight.claim import Claim
+from netweight.errors import EvidenceError, SettingsError
 from netweight.evidence import ReportInput
 from netweight.evidence import report as write
-from netweight.jobs.evaluate import OVERLAP
+from netweight.jobs import _overlaps
 
 
 def report(artifacts: Any, *, out: str | Path | None = None) -> Path:
     """See ``netweight.report``."""
     sources = list(artifacts) if isinstance(artifacts, list | tuple) else [artifacts]
+    if not sources:
+        raise SettingsError("nothing to report on; name at least one artifact folder")
     opened = [source if isinstance(source, Artifact) else open_artifact(source) for source in sources]
     inputs = [input_of(artifact) for artifact in opened]
     path = Path(out) if out is not None else opened[0].path / "report.html"
@@ -25,8 +29,10 @@ def report(artifacts: Any, *, out: str | Path | None = None) -> Path:
 
 
 def input_of(artifact: Artifact) -> ReportInput:
-    """An artifact's evidence as plain data."""
-    overlap = artifact.path / OVERLAP
+    """An artifact's evidence as plain data.
+
+    Raises: EvidenceError: it has no claims, or they are about another artifact.
+    """
     manifest = asdict(artifact.manifest)
     parity = artifact.run.get("parity", {})
     manifest["formats"] = dict(Counter(row.format for row in artifact.manifest.layers.values()))
@@ -39,10 +45,29 @@ def input_of(artifact: Artifact) -> ReportInput:
     return ReportInput(
         name=name,
         title=artifact.recipe.name or name,
-        claims=artifact.claims,
+        claims=_claims(artifact, name),
         ledger=artifact.ledger,
         manifest=manifest,
         recipe_toml=artifact.recipe.to_toml(),
         run=artifact.run,
-        overlap=json.loads(overlap.read_text(encoding="utf-8")) if overlap.is_file() else [],
+        overlap=_overlap(artifact.path / _overlaps.FILE),
     )
+
+
+def _claims(artifact: Artifact, name: str) -> list[Claim]:
+    """The artifact's claims under the name its folder has now, and the original's."""
+    claims = artifact.claims
+    if not claims:
+        raise EvidenceError(f"{artifact.path} has no claims yet; run netweight evaluate {artifact.path} first")
+    mine = artifact.sha256
+    if all(claim.subject_sha256 != mine for claim in claims):
+        raise EvidenceError(f"{artifact.path}: its claims are about another artifact; evaluate it again")
+    return [replace(claim, subject=name) if claim.subject_sha256 == mine else claim for claim in claims]
+
+
+def _overlap(path: Path) -> list[dict[str, Any]]:
+    """What was found of calibration text in test text; nothing where nobody looked."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    except ValueError as error:
+        raise EvidenceError(f"{path} is damaged ({error}); evaluate the artifact again") from error

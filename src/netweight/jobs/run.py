@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from netweight import models, runtime
-from netweight.artifact import Artifact
+from netweight.artifact import Artifact, open_artifact
 from netweight.jobs._subjects import is_artifact
 from netweight.models import Model
 
@@ -24,12 +23,20 @@ class Generation(Iterator[str]):
 
 def run(artifact: Any, *, prompt: str, max_tokens: int = 64, temperature: float = 0.0, seed: int = 0) -> Generation:
     """See ``netweight.run``."""
-    if isinstance(artifact, Artifact) or (isinstance(artifact, str | Path) and is_artifact(artifact)):
-        loaded = runtime.load(artifact)
-        model, path = loaded.model, loaded.summary()
-    else:
-        model = artifact if isinstance(artifact, Model) else models.load(artifact)
-        models.materialize(model, "")
-        path = "an original, not an artifact: float32 weights"
+    runtime.check_request(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    model, path = _opened(artifact)
     pieces = runtime.generate(model, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
     return Generation(pieces, path)
+
+
+def _opened(source: Any) -> tuple[Model, str]:
+    """A language model with its weights in memory, and how they are used; what writes no text is refused before loading."""
+    if is_artifact(source):
+        artifact = source if isinstance(source, Artifact) else open_artifact(source)
+        runtime.check_kind(str(artifact.path), artifact.manifest.model.get("kind", ""))
+        loaded = runtime.load(artifact)
+        return loaded.model, loaded.summary()
+    model = source if isinstance(source, Model) else models.load(source)
+    runtime.check_kind(model.name, model.kind)
+    models.materialize(model, "")
+    return model, "an original, not an artifact: float32 weights"

@@ -148,11 +148,9 @@ def _hugging_face(folder: Path, source: WeightSource, dtype: torch.dtype) -> Mod
     config = read_config(folder)
     module, family = empty_module(config, dtype)
     drop_absent(module, family, source)
-    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    opener = tokenizer_opener(folder) if has_tokenizer else None
-    if isinstance(module, transformers.GenerationMixin) and (folder / "generation_config.json").is_file():
-        module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    return assemble(module, family, config, Renamed(source, _match(module, family, source)), dtype, opener, str(folder))
+    set_generation(module, folder)
+    weights = Renamed(source, _match(module, family, source))
+    return assemble(module, family, config, weights, dtype, tokenizer_in(folder), str(folder))
 
 
 def _from_gguf(path: Path, dtype: torch.dtype) -> Model:
@@ -187,6 +185,18 @@ def assemble(
     model = Model(module, where, Path(where).name, _kind(module, family), family, config, source, dtype, tied, opener)
     check_complete(model)
     return model
+
+
+def set_generation(module: nn.Module, folder: Path) -> None:
+    """How the model wants to be sampled and where it stops, from the folder's generation_config.json."""
+    if isinstance(module, transformers.GenerationMixin) and (folder / "generation_config.json").is_file():
+        module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+
+
+def tokenizer_in(folder: Path) -> Callable[[], Any] | None:
+    """Opens the folder's tokenizer; None where it holds none."""
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return tokenizer_opener(folder) if has_tokenizer else None
 
 
 def tokenizer_opener(folder: Path, gguf_file: str | None = None) -> Callable[[], Any]:

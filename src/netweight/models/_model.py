@@ -37,6 +37,12 @@ class Model:
         """Are the weights in memory for good, so that there is nothing to stream?"""
         return isinstance(self.weights, LiveSource)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens the model can read at once, as its config says; None where it does not say."""
+        found = getattr(self.config, "max_position_embeddings", None)
+        return found if isinstance(found, int) and found > 0 else None
+
     def tokenizer(self) -> Any:
         """The transformers tokenizer, opened once.
 

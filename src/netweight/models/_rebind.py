@@ -42,7 +42,8 @@ def from_folder(folder: Path, make: MakeSource, *, dtype: torch.dtype = torch.fl
     module, family = _load.empty_module(config, dtype)
     source = make(shapes_of(module, tied_names(module)), to_weight_of(module))
     _load.drop_absent(module, family, source)
-    return _load.assemble(module, family, config, source, dtype, _load.tokenizer_opener(folder), str(folder))
+    _load.set_generation(module, folder)
+    return _load.assemble(module, family, config, source, dtype, _load.tokenizer_in(folder), str(folder))
 
 
 def shapes_of(module: nn.Module, tied: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
