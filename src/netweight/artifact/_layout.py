@@ -85,11 +85,7 @@ def store(layer: str, q: QTensor, layout: Layout) -> dict[str, Tensor]:
         stored["weight_packed"] = _words(arrays["codes"])
         stored["weight_shape"] = torch.tensor(q.shape, dtype=torch.int64)
         if "zero" in arrays:
-<<<<<<< HEAD
             stored["weight_zero_point"] = _words(arrays["zero"].T).T
-=======
-            stored["weight_zero_point"] = _row_major(arrays["zero"].T).view(torch.int32).T.contiguous()
->>>>>>> e2etests
     elif kind in ("mxfp8-quantized", "float-quantized"):
         stored["weight"] = arrays["codes"].view(torch.float8_e4m3fn)
     else:
@@ -132,19 +128,10 @@ def restore(
     scale = scale.view(torch.uint8) if scale.element_size() == 1 else scale
     arrays = {"codes": _bytes(codes), "scale": scale.reshape(1, 1) if format.group == WHOLE_TENSOR else scale}
     if (zero := tensors.get(f"{layer}.weight_zero_point")) is not None:
-<<<<<<< HEAD
         arrays["zero"] = _bytes(zero.T).T.contiguous()
-=======
-        arrays["zero"] = _row_major(zero.T).view(torch.uint8).T.contiguous()
->>>>>>> e2etests
     if (top := tensors.get(f"{layer}.weight_global_scale")) is not None:
         arrays["tensor_scale"] = top
     return formats.unpack(arrays, format, shape)
-
-
-def _row_major(transposed: Tensor) -> Tensor:
-    """A copy whose strides are its shape's; ``contiguous`` leaves those of a single row as they were, and ``view`` minds."""
-    return transposed.clone(memory_format=torch.contiguous_format)
 
 
 def _foreign_scale(stored: Tensor, format: Format) -> Tensor:
