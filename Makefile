@@ -10,7 +10,7 @@ test: export OMP_NUM_THREADS = 1
 test demo: export HF_HUB_OFFLINE = 1
 lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help install test lint format demo clean
+.PHONY: help install test lint format demo clean bench-formats bench-import bench-demo bench-minilm readme
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make test     install, lint, then all tests"
 	@echo "make demo     compress a real language model twice, evaluate, write demo-out/report.html"
 	@echo "make lint     ruff and pyright"
+	@echo "make bench-formats bench-import bench-demo bench-minilm   measure again; RECORD=folder for the claims"
+	@echo "make readme   write the README's tables from benchmarks/records"
 	@echo "make format   let ruff rewrite the files"
 	@echo "make clean    remove what the above made, .venv included"
 
@@ -45,6 +47,22 @@ demo: install
 format: install
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+
+RECORD ?= benchmarks/records/$(shell date +%Y-%m-%d)_$(patsubst bench-%,%,$@)_this-machine
+bench-formats: install
+	$(PY) benchmarks/formats_bits.py --out $(RECORD)
+
+bench-import: install
+	$(PY) benchmarks/import_time.py --out $(RECORD)
+
+bench-demo: install
+	$(PY) benchmarks/demo.py --out $(RECORD)
+
+bench-minilm: install
+	$(PY) benchmarks/minilm.py --out $(RECORD)
+
+readme: install
+	$(PY) benchmarks/readme_tables.py
 
 clean:
 	rm -rf $(VENV) demo-out build dist src/*.egg-info .pytest_cache .ruff_cache

@@ -37,7 +37,9 @@ def main() -> int:
         show(netweight.weigh(model))
         artifacts = []
         for name, recipe in CHOSEN.items():
-            artifacts.append(netweight.compress(model, RECIPES / recipe, out=settings.out / name, progress=progress))
+            artifacts.append(
+                netweight.compress(model, RECIPES / recipe, out=settings.out / name, memory="ample", progress=progress)
+            )
         claims = netweight.evaluate(artifacts, against=model, preset=settings.preset, batch_size=4, progress=progress)
     show(claims)
     page = netweight.report(artifacts, out=settings.out / "report.html")

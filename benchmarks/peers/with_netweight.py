@@ -17,13 +17,14 @@ import torch
 import netweight
 from netweight import artifact, recipe
 
-BATCH_WINDOWS = 8
+BATCH_WINDOWS = 4
 GPTQ: dict[str, Any] = {"use": "gptq", "only": ["model.layers.*"]}
 STEPS: dict[str, list[dict[str, Any]]] = {
     "gptq": [GPTQ],
     "gptq-output": [GPTQ | {"range": "output"}],
     "awq-gptq": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ],
     "awq-gptq-output": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ | {"range": "output"}],
+    "gptq-ample": [GPTQ],
     "rtn": [{"use": "rtn", "only": ["model.layers.*"]}],
 }
 
@@ -47,7 +48,14 @@ def main() -> None:
     plan = recipe.load({"name": job.variant, "seed": 0, "step": steps(job)})
     batches = [{"input_ids": batch} for batch in windows.split(BATCH_WINDOWS)]
     with clock.phase("quantize"):
-        made = netweight.compress(str(job.model_dir), plan, out=packed, threads=job.threads, calibration=batches)
+        made = netweight.compress(
+            str(job.model_dir),
+            plan,
+            out=packed,
+            threads=job.threads,
+            calibration=batches,
+            memory="ample" if job.variant.endswith("-ample") else "lean",
+        )
     _measure.finish(
         job,
         peer="netweight",

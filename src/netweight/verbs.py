@@ -58,6 +58,7 @@ def compress(
     dry_run: bool = False,
     allow_partial: bool = False,
     threads: int = 0,
+    memory: Literal["lean", "ample"] = "lean",
     calibration: Iterable[Any] | None = None,
     progress: Progress | None = None,
 ) -> Artifact | DryRun:
@@ -72,6 +73,7 @@ def compress(
       dry_run: print the plan (what happens to each layer, sizes, time, memory) and write nothing.
       allow_partial: finish even where something the recipe names was left undone.
       threads: threads to use, 0 for one per core; the bytes do not depend on it.
+      memory: ample is up to twice as fast and holds every calibration batch inside a block; the bytes do not depend on it.
       calibration: batches to use in place of the recipe's; only in Python.
       progress: called as pieces of the work are done; only in Python.
     Returns:
@@ -92,6 +94,7 @@ def compress(
         dry_run=dry_run,
         allow_partial=allow_partial,
         threads=threads,
+        memory=memory,
         calibration=calibration,
         progress=progress,
     )

@@ -44,7 +44,7 @@ def _failing(monkeypatch, error: BaseException):
 def test_a_verb_gets_what_was_typed(calls):
     assert main(["compress", "model.gguf", "r.toml", "--out", "d", "--dry-run", "--threads", "2"]) == 0
     want = {"model": "model.gguf", "recipe": "r.toml", "out": "d"}
-    assert calls == [("compress", want | {"dry_run": True, "allow_partial": False, "threads": 2})]
+    assert calls == [("compress", want | {"dry_run": True, "allow_partial": False, "threads": 2, "memory": "lean"})]
 
 
 def test_several_artifacts_become_a_list_and_defaults_are_the_verbs(calls):

@@ -79,7 +79,7 @@ def test_damping_is_a_fraction_of_the_mean_diagonal(damping):
 def test_static_scales_may_come_from_the_least_squares_range():
     p = problem("correlated", 7)
     clip = plugin("mse_clip")
-    tried = clip.ratios(clip.Settings(), formats.get("int3-g16"))
+    tried = clip.ratios(plugin("gptq").SEARCH, formats.get("int3-g16"))
     losses = clip_oracle.losses(p.weight_OI, tried, "int3-g16")
     ratio = np.array(tried)[losses.argmin(0)]
     want = oracle.solve(p.weight_OI, p.hessian_II, "int3-g16", ratio_OG=ratio)

@@ -43,7 +43,7 @@ def stages(layers: dict[str, nn.Module], run: Call, batch: Any) -> tuple[Stage, 
         keep.append(x)
         seen.append((name, (x.data_ptr(), tuple(x.shape), x.stride(), models.input_geometry(module))))
 
-    with _watch(layers, note):
+    with watch(layers, note):
         run(batch)
     calls = [name for name, _ in seen]
     found: dict[Any, list[str]] = {}
@@ -81,7 +81,7 @@ def moments(
         return local.sums
 
     totals = [Accumulator() for _ in groups]
-    with _watch({name: layers[name] for name in leaders}, note):
+    with watch({name: layers[name] for name in leaders}, note):
         for found in pool.map(observe, batches):
             for index, name, sums in found:
                 if not bool(torch.isfinite(sums.max_abs).all()):
@@ -104,7 +104,9 @@ def sums_of(module: nn.Module, x: Tensor) -> BatchSums:
 
 
 @contextmanager
-def _watch(layers: dict[str, nn.Module], note: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+def watch(layers: dict[str, nn.Module], note: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """While this lasts, ``note(name, module, input)`` is called before each of the layers runs."""
+
     def hook(name: str) -> Callable[..., None]:
         return lambda module, args: note(name, module, args[0])
 

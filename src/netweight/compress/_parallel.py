@@ -23,14 +23,14 @@ class Pool:
     """Ordered map over ``threads`` threads, never more than ``threads + 1`` results waiting."""
 
     def __init__(self, executor: ThreadPoolExecutor, threads: int) -> None:
-        self._executor, self._threads = executor, threads
+        self._executor, self.threads = executor, threads
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         waiting: deque[Future[B]] = deque()
         try:
             for item in items:
                 waiting.append(self._executor.submit(function, item))
-                if len(waiting) > self._threads:
+                if len(waiting) > self.threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -10,9 +10,9 @@ that a caller can store both and start again there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from netweight import formats, models
 from netweight.compress import _observe
 from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._plugin import Moments, Solution
+from netweight.compress._relay import Relay
 from netweight.compress._select import Assignment, Plan, planned_row
 from netweight.errors import CompressError, FormatError, NotFiniteError
 from netweight.formats import QTensor
@@ -28,6 +29,8 @@ from netweight.ledger import Row
 from netweight.models import Model
 
 STEM, TAIL = "stem", "tail"
+Waiting = Literal["hold", "repeat"]
+Keep = Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,8 @@ class Part:
     """A finished part of the model.
 
     ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
-    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest`` the hash of the first of them; ``layer_digests`` of each decoded
+    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest``
+    the hash of the first of them; ``layer_digests`` of each decoded
     weight.
     """
 
@@ -63,6 +67,7 @@ def walk(
     threads: int,
     start: int = 0,
     hidden: Sequence[Tensor] = (),
+    waiting: Waiting = "repeat",
 ) -> Iterator[Part]:
     """Compress part by part.
 
@@ -73,6 +78,8 @@ def walk(
         step needs data for.
       threads: whole batches and whole layers are handed to this many threads; the result does not depend on it.
       start: index of the first part to do; ``hidden`` are then the outputs of the part before.
+      waiting: what batches do while a stage is rounded: "hold" where they are, or "repeat" the pass from the block's
+        beginning, which takes about twice the time and the least memory. The result is the same, bit for bit.
     Yields:
       Every part from ``start`` on.
     Raises:
@@ -80,7 +87,7 @@ def walk(
     """
     names = parts(model)
     with torch.no_grad(), pool(threads) as workers:
-        work = _Walk(model, plan, workers)
+        work = _Walk(model, plan, workers, waiting)
         if names == ("",):
             yield work.whole(batches)
             return
@@ -107,8 +114,8 @@ def digest_of(tensor: Tensor) -> str:
 class _Walk:
     """The walker's hands: one model, one plan, one pool."""
 
-    def __init__(self, model: Model, plan: Plan, workers: Pool) -> None:
-        self.model, self.plan, self.pool = model, plan, workers
+    def __init__(self, model: Model, plan: Plan, workers: Pool, waiting: Waiting) -> None:
+        self.model, self.plan, self.pool, self.waiting = model, plan, workers, waiting
         self.modules = dict(model.module.named_modules())
 
     def stem(self, batches: Sequence[Any]) -> tuple[Part, list[models.BlockInputs]]:
@@ -134,9 +141,7 @@ class _Walk:
 
         names = [n for n, a in self.plan.assignments.items() if a.block == name]
         batches = range(len(state))
-        done = self._compress(name, names, run, batches)
-        for number, output in enumerate(self.pool.map(run, batches)):
-            state[number] = output
+        done = self._compress(name, names, run, batches, keep=state.__setitem__)
         self._check_finite(name, state)
         part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), state)
         models.release(self.model, name)
@@ -155,7 +160,7 @@ class _Walk:
         def run(state: Tensor) -> Tensor:
             return models.run_tail(self.model, state)
 
-        done = self._compress(TAIL, [n for n in names if not self._tied(n)], run, hidden)
+        done = self._compress(TAIL, [n for n in names if not self._tied(n)], run, hidden, keep=None)
         end = [run(hidden[0][:1])]
         self._check_finite(TAIL, end)
         part = self._part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
@@ -173,7 +178,7 @@ class _Walk:
             return models.run_block(module, *call)[0]
 
         names = list(self.plan.assignments)
-        done = self._compress("", [n for n in names if not self._tied(n)], run, calls)
+        done = self._compress("", [n for n in names if not self._tied(n)], run, calls, keep=None)
         outputs = [models.first_tensor(run(calls[0]))] if calls else []
         self._check_finite("the module", outputs)
         return self._part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
@@ -186,22 +191,46 @@ class _Walk:
     def _tied(self, name: str) -> bool:
         return bool(self.plan.assignments[name].tied_to)
 
-    def _compress(self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any]) -> dict[str, _Done]:
-        """Rescale, then round stage by stage."""
+    def _compress(
+        self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any], *, keep: Keep | None
+    ) -> dict[str, _Done]:
+        """Rescale, then round stage by stage. ``keep`` gets the outputs with every layer rounded, batch by batch."""
         chosen = {n: self.modules[n] for n in names if self.plan.assignments[n].rounding}
-        if not chosen:
-            return {}
         notes: dict[str, list[str]] = {name: [] for name in chosen}
         if any(self.plan.assignments[n].rescaling for n in chosen):
             self._rescale(part, chosen, run, inputs, notes)
         if not any(_needs_moments(self.plan.assignments[n]) for n in chosen):
-            return self._solve_all(dict.fromkeys(chosen), notes)
+            done = self._solve_all(dict.fromkeys(chosen), notes)
+        else:
+            stages = _observe.stages(chosen, run, inputs[0])
+            if keep is not None and self.waiting == "hold" and all(stage.once for stage in stages):
+                return self._relay(stages, chosen, run, inputs, notes, keep)
+            done = {}
+            for stage in stages:
+                seen = None
+                if any(_needs_moments(self.plan.assignments[n]) for n in stage.layers):
+                    (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
+                done |= self._solve_all(dict.fromkeys(stage.layers, seen), notes)
+        if keep is not None:
+            for number, output in enumerate(self.pool.map(run, inputs)):
+                keep(number, output)
+        return done
+
+    def _relay(
+        self,
+        stages: Sequence[_observe.Stage],
+        chosen: dict[str, nn.Module],
+        run: Any,
+        inputs: Sequence[Any],
+        notes: dict[str, list[str]],
+        keep: Keep,
+    ) -> dict[str, _Done]:
+        """All stages in one forward pass per batch."""
         done: dict[str, _Done] = {}
-        for stage in _observe.stages(chosen, run, inputs[0]):
-            seen = None
-            if any(_needs_moments(self.plan.assignments[n]) for n in stage.layers):
-                (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
-            done |= self._solve_all(dict.fromkeys(stage.layers, seen), notes)
+        with Relay(stages, chosen, lambda number: run(inputs[number]), len(inputs), self.pool.threads) as relay:
+            for number, stage in enumerate(stages):
+                done |= self._solve_all(dict.fromkeys(stage.layers, relay.moments(number)), notes)
+            relay.outputs(keep)
         return done
 
     def _rescale(self, part: str, chosen: dict[str, nn.Module], run: Any, inputs: Sequence[Any], notes: dict) -> None:

@@ -44,7 +44,9 @@ class DryRun:
     problems: tuple[str, ...]
 
 
-def estimate(model: Model, plan: Plan, layers: Mapping[str, Layer], recipe: Recipe, threads: int) -> Estimate:
+def estimate(
+    model: Model, plan: Plan, layers: Mapping[str, Layer], recipe: Recipe, threads: int, memory: str
+) -> Estimate:
     """Expected cost of following a recipe with this many threads."""
     tokens = recipe.calibration.samples * recipe.calibration.length if plan.needs_data else 64
     by_block: dict[str | None, int] = defaultdict(int)
@@ -59,12 +61,14 @@ def estimate(model: Model, plan: Plan, layers: Mapping[str, Layer], recipe: Reci
             moments += 2.0 * layer.shape[1] ** 2 * tokens / 2  # layers that read one tensor share its statistics
             columns += layer.shape[1]
     speed = measured_flops_per_s() * threads
-    flops = forward * PASSES + moments
+    flops = forward * (PASSES if memory == "lean" else 1.1) + moments
     largest = max(by_block.values(), default=0)
     width = max((layer.shape[1] for layer in layers.values()), default=0)
     hidden = tokens * min((layer.shape[1] for layer in layers.values()), default=0) * FLOAT_BYTES
     in_work = threads * 2 * width**2 * 8 * 4
-    peak = resident_bytes() + largest * FLOAT_BYTES * 3 + 3 * hidden + in_work
+    peak = resident_bytes() + largest * FLOAT_BYTES * 3 + 2 * hidden + in_work
+    if memory == "ample":  # what a halted pass holds: the widest input, the residual, and what will be added to it
+        peak += tokens * width * FLOAT_BYTES + 2 * hidden
     after = sum(row.bytes_after for row in plan.ledger({}))
     other = sum(shape_bytes(model, n) for n in model.weights.names())
     seconds = flops / speed + columns * COLUMN_S / threads + len(parts(model)) * 0.2

@@ -15,8 +15,8 @@ Preset = Literal["quick", "default", "full"]
 Encode = Callable[[str], list[int]]
 
 CHOICES = ("arc_easy", "arc_challenge", "piqa", "hellaswag", "winogrande", "boolq", "openbook_qa", "copa")
-WINDOWS = {"quick": 8, "default": 32, "full": None}
-ITEMS = {"quick": 0, "default": 100, "full": None}
+WINDOWS = {"quick": 8, "default": 16, "full": None}
+ITEMS = {"quick": 0, "default": 60, "full": None}
 WINDOW = {"quick": 256, "default": 512, "full": 1024}
 TIMED = 128  # tokens of the text that is timed
 SUFFIXES = (".jsonl", ".csv")

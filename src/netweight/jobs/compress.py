@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from netweight import artifact as artifacts
 from netweight import data, models, provenance
 from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
-from netweight.compress import Part, Plan, parts, plan, walk
+from netweight.compress import Part, Plan, Waiting, parts, plan, walk
 from netweight.data import Calibration
 from netweight.errors import PartialError
 from netweight.jobs import _estimate, _parity
@@ -29,6 +29,7 @@ from netweight.progress import Progress, silent
 from netweight.recipe import Recipe
 
 PROBE_TOKENS = 32
+BATCH_TOKENS = 2048  # per forward pass: large enough for fast products, small enough for memory
 
 
 def compress(
@@ -39,6 +40,7 @@ def compress(
     dry_run: bool = False,
     allow_partial: bool = False,
     threads: int = 0,
+    memory: Literal["lean", "ample"] = "lean",
     calibration: Iterable[Any] | None = None,
     progress: Progress | None = None,
 ) -> Artifact | DryRun:
@@ -51,14 +53,15 @@ def compress(
     source = _opened(model)
     layers = models.layers(source)
     chosen = plan(plan_of, layers, allow_partial=allow_partial or dry_run)
-    expected = _estimate.estimate(source, chosen, layers, plan_of, threads)
+    expected = _estimate.estimate(source, chosen, layers, plan_of, threads, memory)
     if dry_run:
         return _dry_run(source, chosen, expected)
     _estimate.require(expected, out)
     seen = _calibration(source, chosen, plan_of, calibration)
     store = Store(out, _fingerprint(source, plan_of, seen, allow_partial))
     layout = _layout(source, chosen, layers)
-    _walk(source, chosen, seen, store, layout, threads, progress)
+    waiting = "hold" if memory == "ample" else "repeat"
+    _walk(source, chosen, seen, store, layout, threads, waiting, progress)
     total = len(parts(source))
     manifest = _manifest(source, chosen, plan_of, seen, layout)
     write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
@@ -102,7 +105,8 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[
         seen = data.from_batches(given)
         return replace(seen, batches=_probe_first(seen.batches))
     if assigned.needs_data and source.kind != "module":
-        seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed)
+        rows = max(1, BATCH_TOKENS // recipe.calibration.length)
+        seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed, rows=rows)
         return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
         return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
@@ -143,12 +147,9 @@ def _fingerprint(source: Model, recipe: Recipe, seen: Calibration, allow_partial
 def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artifacts.Layout:
     """compressed-tensors' layout where it can express every quantized layer, else our own."""
     chosen = [a for a in assigned.assignments.values() if a.format is not None]
-    foreign = all(
-        layers[a.name].kind == "linear" and artifacts.compression_format(a.format)
-        for a in chosen
-        if a.format is not None
-    )
-    return "compressed-tensors" if source.config is not None and chosen and foreign else "netweight"
+    if source.config is None or any(layers[a.name].kind != "linear" for a in chosen):
+        return "netweight"
+    return artifacts.layout_for(a.format for a in chosen if a.format is not None)
 
 
 def _walk(
@@ -158,6 +159,7 @@ def _walk(
     store: Store,
     layout: artifacts.Layout,
     threads: int,
+    waiting: Waiting,
     progress: Progress,
 ) -> None:
     """Compress what is not yet done, part by part."""
@@ -166,7 +168,7 @@ def _walk(
         return
     hidden = store.hidden() if done else []
     progress("compress", done, total)
-    for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden):
+    for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, waiting=waiting):
         record, tensors = _record(part, layout)
         store.put(part.index, record, tensors, part.hidden)
         progress("compress", part.index + 1, total, part.name)
