@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from netweight import models
 from netweight.artifact import Artifact, DecodedSource
@@ -35,16 +36,18 @@ def check(
     if not batches:
         return {"layers": len(artifact.manifest.layers), "parts": 0}
     reread = from_artifact(model, artifact)
-    with torch.no_grad(), pool(1):
-        outputs = _run(reread, batches[0])
     total = len(artifact.manifest.parts)
-    for done, (name, output) in enumerate(outputs, 1):
-        if digest_of(output) != artifact.manifest.parts[name]:
-            raise ParityError(
-                f"{name or 'the module'}: what was written does not compute what was simulated, though every layer's weight "
-                "is equal; a tensor that is not quantized differs. Nothing was published"
-            )
-        progress("check the file's outputs", done, total, name)
+    with (
+        torch.no_grad(),
+        pool(1),
+    ):  # the outputs are computed as they are asked for: with one thread, as in the simulation
+        for done, (name, output) in enumerate(_run(reread, batches[0]), 1):
+            if digest_of(output) != artifact.manifest.parts[name]:
+                raise ParityError(
+                    f"{name or 'the module'}: what was written does not compute what was simulated, though every layer's "
+                    "weight is equal; a tensor that is not quantized differs. Nothing was published"
+                )
+            progress("check the file's outputs", done, total, name)
     return {"layers": len(artifact.manifest.layers), "parts": total}
 
 
@@ -74,7 +77,7 @@ def from_artifact(model: Model, artifact: Artifact) -> Model:
     return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight))
 
 
-def _run(model: Model, batch: Any) -> Any:
+def _run(model: Model, batch: Any) -> Iterator[tuple[str, Tensor]]:
     """(part, output) one after the other, with one part's weights in memory at a time."""
     names = parts(model)
     inputs = models.capture_block_inputs(model, [batch])[0]

@@ -20,7 +20,7 @@ from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
 from netweight.compress import Part, Plan, Waiting, parts, plan, walk
 from netweight.data import Calibration
-from netweight.errors import PartialError
+from netweight.errors import DataError, PartialError
 from netweight.jobs import _estimate, _parity
 from netweight.jobs._estimate import DryRun
 from netweight.ledger import Ledger
@@ -105,6 +105,11 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[
         seen = data.from_batches(given)
         return replace(seen, batches=_probe_first(seen.batches))
     if assigned.needs_data and source.kind != "module":
+        if source.longest is not None and recipe.calibration.length > source.longest:
+            raise DataError(
+                f"calibration windows of {recipe.calibration.length} tokens are longer than the {source.longest} "
+                f"{source.name} can read; set length = {source.longest} or less under [calibration]"
+            )
         rows = max(1, BATCH_TOKENS // recipe.calibration.length)
         seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed, rows=rows)
         return replace(seen, batches=_probe_first(seen.batches))
@@ -112,7 +117,8 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[
         return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
-    ids = torch.randint(vocabulary, (1, PROBE_TOKENS), generator=generator)
+    tokens = min(PROBE_TOKENS, source.longest or PROBE_TOKENS)
+    ids = torch.randint(vocabulary, (1, tokens), generator=generator)
     return data.from_batches([{"input_ids": ids}], source="random tokens, to compare the file with the simulation only")
 
 
