@@ -19,9 +19,10 @@ class ReportInput:
 
     ``claims`` holds those about the artifact (``subject == name``) and those about the original. ``manifest`` is the
     artifact's own: ``model {name, sha256}``, ``recipe_sha256``, ``seed``, ``bytes {before, after}``, ``formats``,
-    ``versions``, ``calibration {source, split, sha256, samples, length, tokens}`` or None, ``parity {layers, blocks, end}``.
+    ``versions``, ``calibration {source, split, sha256, samples, length, tokens}`` or None, ``parity {layers, parts, end}``.
     ``run`` holds seconds and peak memory of the compression. Each row of ``overlap`` is one calibration text against one
-    test text: ``calibration``, ``test``, ``n`` (words per n-gram), ``shared``, ``share`` (of the test's n-grams), ``examples``.
+    test text: ``calibration``, ``test``, ``n`` (words per n-gram), ``shared``, ``share`` (of the test's n-grams), ``examples``;
+    ``shared`` is None where nobody could look, and ``why`` says why.
     """
 
     name: str

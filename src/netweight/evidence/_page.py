@@ -216,7 +216,7 @@ def _with_suffix(key: str, value: float) -> str:
 def _parity(parity: Mapping[str, Any] | None) -> tuple[str, Tone]:
     if not parity:
         return "Not recorded: nothing shows that the files compute what the compression simulated.", "warn"
-    parts = [f"{parity[key]} {key}" for key in ("layers", "blocks") if parity.get(key)]
+    parts = [f"{parity[key]} {key}" for key in ("layers", "blocks", "parts") if parity.get(key)]
     end = f"; at the model's output: {parity['end']}" if parity.get("end") else "; the model's output was not compared"
     return (
         f"Reloaded from disk and compared with the simulation: {' and '.join(parts) or 'no layers'}{end}.",
@@ -235,4 +235,4 @@ def _plain(value: Any) -> str:
         return ", ".join(map(_plain, value))
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-    return str(value)
+    return repr(value) if isinstance(value, str) and value.isspace() else str(value)  # a blank would look like nothing

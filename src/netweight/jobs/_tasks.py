@@ -27,6 +27,7 @@ MARGINS = {
     "multiple_choice_normalised": 0.02,
     "lambada_accuracy": 0.02,
     "sts_spearman": 0.005,
+    "top1_accuracy": 0.02,
 }
 
 

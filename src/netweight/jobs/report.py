@@ -38,7 +38,7 @@ def input_of(artifact: Artifact) -> ReportInput:
     manifest["formats"] = dict(Counter(row.format for row in artifact.manifest.layers.values()))
     manifest["parity"] = {
         "layers": parity.get("layers", 0),
-        "blocks": parity.get("parts", 0),
+        "parts": parity.get("parts", 0),
         "end": "bit-identical" if parity.get("parts") else "not run: no calibration batch",
     }
     name = artifact.path.resolve().name
