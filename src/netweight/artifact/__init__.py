@@ -1,6 +1,6 @@
 """The artifact: a folder with the compressed weights and the record of how they came about."""
 
-from netweight.artifact._layout import Layout, compression_format, store
+from netweight.artifact._layout import Layout, compression_format, layout_for, store
 from netweight.artifact._manifest import LayerRecord, Manifest
 from netweight.artifact._read import Artifact, DecodedSource, open_artifact
 from netweight.artifact._store import PartRecord, Store, readable_errors, write_atomically
@@ -16,6 +16,7 @@ __all__ = [
     "Store",
     "assemble",
     "compression_format",
+    "layout_for",
     "open_artifact",
     "readable_errors",
     "store",

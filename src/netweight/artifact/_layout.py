@@ -3,11 +3,17 @@ our own keys where it cannot.
 
 Source: compressed-tensors 0.20 (``pack-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``, ``mxfp6-pack-quantized``,
 ``mxfp8-quantized``, ``float-quantized``).
+
+transformers loads such a file in one of two ways. By itself it makes empty packed layers, fills them, and decodes them when
+the model first runs: exact, but it makes the zero points of asymmetric integers in the wrong shape, and decodes block floats to
+bfloat16 whatever the model's type. Told to ``dequantize`` it decodes each tensor as it is read, into the model's type: that
+works for every format, but by the first scheme of the file for all layers. So formats of the second kind stand alone in a
+file; a mix of them with others is stored in our own layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -18,6 +24,7 @@ from netweight.errors import CorruptError
 from netweight.formats import Format, QTensor
 
 Layout = Literal["compressed-tensors", "netweight"]
+WHOLE_TENSOR = -1  # ``Format.group`` of one scale for everything
 OWN = ("codes", "scale", "zero", "tensor_scale")
 BLOCK_FLOATS = {"nvfp4": "nvfp4-pack-quantized", "mxfp4": "mxfp4-pack-quantized", "mxfp6-e2m3": "mxfp6-pack-quantized"}
 MXFP8 = "mxfp8-e4m3"
@@ -36,6 +43,19 @@ def compression_format(format: Format) -> str | None:
     if format.family == "minifloat" and format.element == "e4m3":
         return "float-quantized"
     return None
+
+
+def layout_for(used: Iterable[Format]) -> Layout:
+    """compressed-tensors where its readers load these formats together, else our own."""
+    used = set(used)
+    foreign = bool(used) and all(compression_format(format) for format in used)
+    return (
+        "compressed-tensors" if foreign and (len(used) == 1 or not any(map(_decoded_while_read, used))) else "netweight"
+    )
+
+
+def _decoded_while_read(format: Format) -> bool:
+    return format.zero == "packed" or format.scale in ("e8m0", "e4m3")
 
 
 def scheme(format: Format) -> dict[str, Any]:
@@ -62,10 +82,10 @@ def store(layer: str, q: QTensor, layout: Layout) -> dict[str, Tensor]:
     kind = compression_format(q.format)
     stored: dict[str, Tensor] = {"weight_scale": _foreign_scale(arrays["scale"], q.format)}
     if kind == "pack-quantized":
-        stored["weight_packed"] = arrays["codes"].contiguous().view(torch.int32)
+        stored["weight_packed"] = _words(arrays["codes"])
         stored["weight_shape"] = torch.tensor(q.shape, dtype=torch.int64)
         if "zero" in arrays:
-            stored["weight_zero_point"] = arrays["zero"].T.contiguous().view(torch.int32).T.contiguous()
+            stored["weight_zero_point"] = _words(arrays["zero"].T).T
     elif kind in ("mxfp8-quantized", "float-quantized"):
         stored["weight"] = arrays["codes"].view(torch.float8_e4m3fn)
     else:
@@ -105,28 +125,39 @@ def restore(
     codes = tensors.get(f"{layer}.weight_packed", tensors.get(f"{layer}.weight"))
     if codes is None:
         raise CorruptError(f"{layer}: its codes are missing from the artifact")
-    arrays = {
-        "codes": codes.view(torch.uint8),
-        "scale": scale.view(torch.uint8) if scale.element_size() == 1 else scale,
-    }
+    scale = scale.view(torch.uint8) if scale.element_size() == 1 else scale
+    arrays = {"codes": _bytes(codes), "scale": scale.reshape(1, 1) if format.group == WHOLE_TENSOR else scale}
     if (zero := tensors.get(f"{layer}.weight_zero_point")) is not None:
-        arrays["zero"] = zero.T.contiguous().view(torch.uint8).T.contiguous()
+        arrays["zero"] = _bytes(zero.T).T.contiguous()
     if (top := tensors.get(f"{layer}.weight_global_scale")) is not None:
         arrays["tensor_scale"] = top
     return formats.unpack(arrays, format, shape)
 
 
 def _foreign_scale(stored: Tensor, format: Format) -> Tensor:
+    if format.group == WHOLE_TENSOR:
+        return stored.reshape(1)
     return stored.view(torch.float8_e4m3fn) if format.scale == "e4m3" else stored
+
+
+def _words(bytes_RB: Tensor) -> Tensor:
+    """(R, B) bytes as (R, B / 4) 32-bit words. A single row or column may have any stride, which ``view`` refuses."""
+    return bytes_RB.reshape(-1).clone().view(torch.int32).reshape(bytes_RB.shape[0], -1)
+
+
+def _bytes(words_RW: Tensor) -> Tensor:
+    """The bytes of each row."""
+    return words_RW.reshape(-1).clone().view(torch.uint8).reshape(words_RW.shape[0], -1)
 
 
 def quantization_config(layer_formats: Mapping[str, Format], layout: Layout, left: list[str]) -> dict[str, Any]:
     """The ``quantization_config`` of config.json.
 
-    In our own layout it names netweight, so that a reader that does not know us refuses instead of loading random weights.
+    In our own layout it has no ``quant_method``: transformers then refuses the folder. A method that it does not know would
+    earn no more than a warning, and layers left as they were made, at random.
     """
     if layout == "netweight":
-        return {"quant_method": "netweight"}
+        return {"made_by": "netweight", "load_with": "netweight.runtime.load"}
     by_format: dict[str, list[str]] = {}
     for layer, format in layer_formats.items():
         by_format.setdefault(format.name, []).append(layer)
@@ -135,7 +166,8 @@ def quantization_config(layer_formats: Mapping[str, Format], layout: Layout, lef
         kind = compression_format(formats.get(name))
         kinds.append(kind)
         groups[f"group_{number}"] = {"targets": layers, "weights": scheme(formats.get(name)), "format": kind}
-    return {
+    while_read = {"dequantize": True} if any(map(_decoded_while_read, layer_formats.values())) else {}
+    return while_read | {
         "quant_method": "compressed-tensors",
         "format": kinds[0] if len(set(kinds)) == 1 else "mixed-precision",
         "quantization_status": "compressed",

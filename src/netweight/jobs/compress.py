@@ -147,12 +147,9 @@ def _fingerprint(source: Model, recipe: Recipe, seen: Calibration, allow_partial
 def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artifacts.Layout:
     """compressed-tensors' layout where it can express every quantized layer, else our own."""
     chosen = [a for a in assigned.assignments.values() if a.format is not None]
-    foreign = all(
-        layers[a.name].kind == "linear" and artifacts.compression_format(a.format)
-        for a in chosen
-        if a.format is not None
-    )
-    return "compressed-tensors" if source.config is not None and chosen and foreign else "netweight"
+    if source.config is None or any(layers[a.name].kind != "linear" for a in chosen):
+        return "netweight"
+    return artifacts.layout_for(a.format for a in chosen if a.format is not None)
 
 
 def _walk(
