@@ -83,7 +83,9 @@ class Relay:
 
         def take(news: _News) -> None:
             if news.stage != stage or news.sums is None:
-                raise CompressError(f"batch {news.batch} runs through the block's layers in another order than the first")
+                raise CompressError(
+                    f"batch {news.batch} runs through the block's layers in another order than the first"
+                )
             if not bool(torch.isfinite(news.sums.max_abs).all()):
                 name = next(name for name, number in self._leaders.items() if number == stage)
                 raise NotFiniteError(f"{name}: its calibration inputs hold NaN or Inf")
@@ -97,7 +99,9 @@ class Relay:
 
         def take(news: _News) -> None:
             if news.stage is not None:
-                raise CompressError(f"batch {news.batch} runs through the block's layers in another order than the first")
+                raise CompressError(
+                    f"batch {news.batch} runs through the block's layers in another order than the first"
+                )
             keep(news.batch, news.output)
 
         self._round(take)

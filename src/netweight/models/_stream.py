@@ -102,9 +102,10 @@ def _fill(model: Model, owner: str, members: tuple[str, ...]) -> bool:
     if name is None:
         raise ModelError(f"{model.source} lacks {owner}, which {model.name} needs")
     tensor = model.weights.load(name)
+    empty = _get(model.module, owner)
     if tensor.is_floating_point():
-        tensor = tensor.to(model.dtype)
-    want = tuple(_get(model.module, owner).shape)
+        tensor = tensor.to(empty.dtype)
+    want = tuple(empty.shape)
     if tuple(tensor.shape) != want:
         raise ModelError(f"{model.source}: {name} has shape {tuple(tensor.shape)}, {model.name} needs {want}")
     _check_finite(name, tensor)
