@@ -61,6 +61,7 @@ def load(folder: str | Path | Artifact, *, into: nn.Module | None = None, check:
         raise CorruptError(f"{artifact.path}: {'; '.join(wrong)}; make or fetch the artifact again")
     model = _skeleton(artifact, into)
     models.materialize(model, "")
+    model.module.eval()
     return Loaded(model, artifact, dict.fromkeys(artifact.manifest.layers, DECODED), time.perf_counter() - begun)
 
 
