@@ -1,7 +1,7 @@
 """The one walker: block by block, quantized outputs fed forward, one block's weights in memory at a time.
 
-For each block: materialize it; fold channel scales (methods with ``rescale``) from statistics of the block as it came; then stage by
-stage - the layers that read one tensor - gather input statistics with all earlier stages already rounded, and round.
+For each block: materialize it; fold channel scales (methods with ``rescale``) from statistics of the block as it came;
+then stage by stage - the layers that read one tensor - gather input statistics with all earlier stages already rounded, and round.
 The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
 ("tail") are parts of their own. Each finished part is handed out before the next begins, together with the outputs, so
 that a caller can store both and start again there.
@@ -23,7 +23,7 @@ from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._relay import Relay
 from netweight.compress._select import Assignment, Plan, planned_row
-from netweight.errors import CompressError, FormatError, NotFiniteError
+from netweight.errors import CompressError, FormatError, NotFiniteError, PartialError
 from netweight.formats import QTensor
 from netweight.ledger import Row
 from netweight.models import Model
@@ -38,9 +38,8 @@ class Part:
     """A finished part of the model.
 
     ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
-    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest``
-    the hash of the first of them; ``layer_digests`` of each decoded
-    weight.
+    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest`` the
+    hash of the first of them; ``layer_digests`` of each decoded weight.
     """
 
     index: int
@@ -83,10 +82,11 @@ def walk(
     Yields:
       Every part from ``start`` on.
     Raises:
-      CompressError: a method failed, or a layer it needs inputs of never ran. NotFiniteError: NaN or Inf.
+      CompressError: a method failed. PartialError: a layer whose inputs it needs never ran, and the plan is not partial.
+      NotFiniteError: NaN or Inf.
     """
     names = parts(model)
-    with torch.no_grad(), pool(threads) as workers:
+    with torch.no_grad(), models.evaluating(model.module), pool(threads) as workers:
         work = _Walk(model, plan, workers, waiting)
         if names == ("",):
             yield work.whole(batches)
@@ -117,6 +117,8 @@ class _Walk:
     def __init__(self, model: Model, plan: Plan, workers: Pool, waiting: Waiting) -> None:
         self.model, self.plan, self.pool, self.waiting = model, plan, workers, waiting
         self.modules = dict(model.module.named_modules())
+        self.rounded: set[str] = set()
+        self.left: dict[str, str] = {}  # layers that were to be rounded, and why they were not
 
     def stem(self, batches: Sequence[Any]) -> tuple[Part, list[models.BlockInputs]]:
         """Embeddings and whatever else runs before the first block; a head that shares their weight is done here too."""
@@ -153,7 +155,7 @@ class _Walk:
         prefixes = models.rest(self.model)
         for prefix in prefixes:
             models.materialize(self.model, prefix)
-        self._solve_all(dict.fromkeys(self._tied_owners(prefixes)))  # the stem's result again, for the head to use
+        self._restore(self._tied_owners(prefixes))
         stem = models.stem(self.model)
         names = [n for n, a in self.plan.assignments.items() if a.block is None and not _below(n, stem)]
 
@@ -188,6 +190,10 @@ class _Walk:
         owners = [a.tied_to for n, a in self.plan.assignments.items() if a.tied_to and _below(n, prefixes)]
         return [name for name in dict.fromkeys(owners) if self.plan.assignments[name].rounding]
 
+    def _restore(self, owners: Sequence[str]) -> None:
+        """The stem's result again, for a head that shares it. In a live module it still is in place."""
+        self._solve_all({name: None for name in owners if not (self.model.live and name in self.rounded)})
+
     def _tied(self, name: str) -> bool:
         return bool(self.plan.assignments[name].tied_to)
 
@@ -210,7 +216,7 @@ class _Walk:
                 seen = None
                 if any(_needs_moments(self.plan.assignments[n]) for n in stage.layers):
                     (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
-                done |= self._solve_all(dict.fromkeys(stage.layers, seen), notes)
+                done |= self._solve_all({n: seen for n in stage.layers if self._can_be_rounded(n, seen)}, notes)
         if keep is not None:
             for number, output in enumerate(self.pool.map(run, inputs)):
                 keep(number, output)
@@ -232,6 +238,17 @@ class _Walk:
                 done |= self._solve_all(dict.fromkeys(stage.layers, relay.moments(number)), notes)
             relay.outputs(keep)
         return done
+
+    def _can_be_rounded(self, name: str, stats: Moments | None) -> bool:
+        """False for a layer that is left alone because no batch reached it, which only a partial plan allows."""
+        assignment = self.plan.assignments[name]
+        if stats is not None or not _needs_moments(assignment):
+            return True
+        reason = f"{' and '.join(assignment.step_names)} needs its inputs, but it never ran on the calibration data"
+        if not self.plan.partial:
+            raise PartialError(f"{name}: {reason}; use more or other data, skip it, or pass allow_partial")
+        self.left[name] = reason
+        return False
 
     def _rescale(self, part: str, chosen: dict[str, nn.Module], run: Any, inputs: Sequence[Any], notes: dict) -> None:
         """Fold per-channel scales into whatever feeds the layers, feed by feed."""
@@ -276,6 +293,7 @@ class _Walk:
         done = dict(zip(rounded, self.pool.map(one, rounded), strict=True))
         for name, result in done.items():
             models.set_matrix(self.modules[name], result.decoded)
+        self.rounded |= done.keys()
         return {name: replace(result, decoded=None) for name, result in done.items()}
 
     def _part(
@@ -287,7 +305,8 @@ class _Walk:
         tensors: dict[str, Tensor],
         hidden: list[Tensor],
     ) -> Part:
-        tensors = {key: value for key, value in tensors.items() if key.removesuffix(".weight") not in done}
+        quantized = {models.weight_name(layer) for layer in done}
+        tensors = {key: value for key, value in tensors.items() if key not in quantized}
         rows = tuple(self._row(layer, done) for layer in layers)
         return Part(
             index,
@@ -302,7 +321,11 @@ class _Walk:
 
     def _row(self, name: str, done: dict[str, _Done]) -> Row:
         assignment = self.plan.assignments[name]
-        planned = planned_row(assignment, models.stored_bytes(self.model, name))
+        reason = self.left.get(assignment.tied_to or name)
+        if reason is not None:
+            assignment = replace(assignment, rescaling=(), rounding=None, reason=reason)
+        kept = models.kept_bytes(self.model, models.weight_name(name))
+        planned = planned_row(assignment, models.stored_bytes(self.model, name), kept)
         result = done.get(name)
         if result is None:
             return replace(planned, action="quantized") if planned.action == "planned" else planned
@@ -337,11 +360,6 @@ def _solve(assignment: Assignment, module: nn.Module, stats: Moments | None, not
     step, format = assignment.rounding, assignment.format
     if step is None or format is None:
         raise CompressError(f"{assignment.name}: no step rounds it")
-    if stats is None and step.plugin.STATS != "none":
-        raise CompressError(
-            f"{assignment.name}: {step.use} needs its inputs, but it never ran on the calibration data; "
-            "use more or other data, or skip it"
-        )
     weight_OI = models.matrix_of(module)
     try:
         solution = step.plugin.solve(weight_OI, stats, format, step.settings)
@@ -356,7 +374,8 @@ def _solve(assignment: Assignment, module: nn.Module, stats: Moments | None, not
         decoded.to(weight_OI.dtype),
         digest_of(decoded),
         float(change.norm()) / size if size else float(change.norm()),
-        (stats.output_error(change) / output) ** 0.5 if stats and output > 0 else None,
+        # H is a sum of float32 products: an error of nearly zero may come out below it
+        (max(0.0, stats.output_error(change)) / output) ** 0.5 if stats and output > 0 else None,
         stats.n if stats else 0,
         notes,
     )

@@ -49,6 +49,11 @@ class Settings(Base):
         return self
 
 
+def roundings(settings: Settings) -> int:
+    """How often a weight is rounded, for an estimate of the time."""
+    return 1 if settings.range == "minmax" else 1 + mse_clip.roundings(SEARCH)
+
+
 @torch.no_grad()
 def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings) -> Solution:
     """Codes that keep the layer's output on the calibration inputs.
