@@ -26,6 +26,7 @@ from netweight.ledger import Ledger
 from netweight.provenance import sha256_of_file
 from netweight.recipe import Recipe
 
+WEIGHTS = ".safetensors"
 READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".py")  # what a reader of models would use if it lay there
 
 
