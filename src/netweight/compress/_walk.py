@@ -9,7 +9,6 @@ that a caller can store both and start again there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from netweight import formats, models
 from netweight.compress import _observe
 from netweight.compress._parallel import Pool, pool, return_memory
-from netweight.compress._plugin import Moments, Solution
+from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
-from netweight.compress._select import Assignment, Plan, planned_row
-from netweight.errors import CompressError, FormatError, NotFiniteError, PartialError
+from netweight.compress._select import Plan, planned_row
+from netweight.compress._solve import Done, digest_of, needs_moments, solve
+from netweight.errors import NotFiniteError, PartialError
 from netweight.formats import QTensor
 from netweight.ledger import Row
 from netweight.models import Model
@@ -104,11 +104,6 @@ def walk(
         for index in range(start, len(names) - 1):
             yield work.block(index, names[index], inputs, state)
         yield work.tail(len(names) - 1, state)
-
-
-def digest_of(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's float32 bytes."""
-    return hashlib.sha256(tensor.detach().float().contiguous().numpy().data).hexdigest()
 
 
 class _Walk:
@@ -199,13 +194,13 @@ class _Walk:
 
     def _compress(
         self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any], *, keep: Keep | None
-    ) -> dict[str, _Done]:
+    ) -> dict[str, Done]:
         """Rescale, then round stage by stage. ``keep`` gets the outputs with every layer rounded, batch by batch."""
         chosen = {n: self.modules[n] for n in names if self.plan.assignments[n].rounding}
         notes: dict[str, list[str]] = {name: [] for name in chosen}
         if any(self.plan.assignments[n].rescaling for n in chosen):
             self._rescale(part, chosen, run, inputs, notes)
-        if not any(_needs_moments(self.plan.assignments[n]) for n in chosen):
+        if not any(needs_moments(self.plan.assignments[n]) for n in chosen):
             done = self._solve_all(dict.fromkeys(chosen), notes)
         else:
             stages = _observe.stages(chosen, run, inputs[0])
@@ -214,7 +209,7 @@ class _Walk:
             done = {}
             for stage in stages:
                 seen = None
-                if any(_needs_moments(self.plan.assignments[n]) for n in stage.layers):
+                if any(needs_moments(self.plan.assignments[n]) for n in stage.layers):
                     (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
                 done |= self._solve_all({n: seen for n in stage.layers if self._can_be_rounded(n, seen)}, notes)
         if keep is not None:
@@ -230,9 +225,9 @@ class _Walk:
         inputs: Sequence[Any],
         notes: dict[str, list[str]],
         keep: Keep,
-    ) -> dict[str, _Done]:
+    ) -> dict[str, Done]:
         """All stages in one forward pass per batch."""
-        done: dict[str, _Done] = {}
+        done: dict[str, Done] = {}
         with Relay(stages, chosen, lambda number: run(inputs[number]), len(inputs), self.pool.threads) as relay:
             for number, stage in enumerate(stages):
                 done |= self._solve_all(dict.fromkeys(stage.layers, relay.moments(number)), notes)
@@ -242,7 +237,7 @@ class _Walk:
     def _can_be_rounded(self, name: str, stats: Moments | None) -> bool:
         """False for a layer that is left alone because no batch reached it, which only a partial plan allows."""
         assignment = self.plan.assignments[name]
-        if stats is not None or not _needs_moments(assignment):
+        if stats is not None or not needs_moments(assignment):
             return True
         reason = f"{' and '.join(assignment.step_names)} needs its inputs, but it never ran on the calibration data"
         if not self.plan.partial:
@@ -274,19 +269,19 @@ class _Walk:
                 format = formats.get(step.format) if step.format else None
                 scale_I = step.plugin.rescale(weights, stats, format, step.settings)
                 models.fold(self.model.module, feed, scale_I)
-                stats = scaled(stats, scale_I)
+                stats = stats.scaled(scale_I)
 
     def _rescalers(self, name: str) -> tuple[Any, ...]:
         return self.plan.assignments[name].rescaling if name in self.plan.assignments else ()
 
     def _solve_all(
         self, stats: dict[str, Moments | None], notes: dict[str, list[str]] | None = None
-    ) -> dict[str, _Done]:
+    ) -> dict[str, Done]:
         """Round these layers, in threads, and put the decoded weights in place."""
         rounded = [name for name in stats if self.plan.assignments[name].rounding]
 
-        def one(name: str) -> _Done:
-            return _solve(
+        def one(name: str) -> Done:
+            return solve(
                 self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ()))
             )
 
@@ -301,7 +296,7 @@ class _Walk:
         index: int,
         name: str,
         layers: Sequence[str],
-        done: dict[str, _Done],
+        done: dict[str, Done],
         tensors: dict[str, Tensor],
         hidden: list[Tensor],
     ) -> Part:
@@ -319,7 +314,7 @@ class _Walk:
             {layer: result.digest for layer, result in done.items()},
         )
 
-    def _row(self, name: str, done: dict[str, _Done]) -> Row:
+    def _row(self, name: str, done: dict[str, Done]) -> Row:
         assignment = self.plan.assignments[name]
         reason = self.left.get(assignment.tied_to or name)
         if reason is not None:
@@ -345,56 +340,5 @@ class _Walk:
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
 
 
-@dataclass(frozen=True, eq=False)
-class _Done:
-    solution: Solution
-    decoded: Any  # (O, I) until it is in place
-    digest: str
-    weight_error: float
-    output_error: float | None
-    samples: int
-    notes: tuple[str, ...]
-
-
-def _solve(assignment: Assignment, module: nn.Module, stats: Moments | None, notes: tuple[str, ...]) -> _Done:
-    step, format = assignment.rounding, assignment.format
-    if step is None or format is None:
-        raise CompressError(f"{assignment.name}: no step rounds it")
-    weight_OI = models.matrix_of(module)
-    try:
-        solution = step.plugin.solve(weight_OI, stats, format, step.settings)
-        decoded = solution.qtensor.decode()
-    except (CompressError, FormatError, NotFiniteError) as error:
-        raise type(error)(f"{assignment.name}: {error}") from error
-    change = decoded - weight_OI.float()
-    size = float(weight_OI.float().norm())
-    output = stats.output_error(weight_OI) if stats else 0.0
-    return _Done(
-        solution,
-        decoded.to(weight_OI.dtype),
-        digest_of(decoded),
-        float(change.norm()) / size if size else float(change.norm()),
-        # H is a sum of float32 products: an error of nearly zero may come out below it
-        (max(0.0, stats.output_error(change)) / output) ** 0.5 if stats and output > 0 else None,
-        stats.n if stats else 0,
-        notes,
-    )
-
-
-def _needs_moments(assignment: Assignment) -> bool:
-    return assignment.rounding is not None and assignment.rounding.plugin.STATS != "none"
-
-
 def _below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def scaled(stats: Moments, scale_I: Tensor) -> Moments:
-    """Statistics of x / s."""
-    inverse = 1 / scale_I.double()
-    return Moments(
-        stats.hessian_II * inverse.unsqueeze(-1) * inverse,
-        (stats.mean_abs_I / scale_I).float(),
-        stats.max_abs_I / scale_I,
-        stats.n,
-    )
