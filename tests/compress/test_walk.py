@@ -94,7 +94,7 @@ def double(folder) -> models.Model:
 def test_gptq_gives_the_codes_of_a_slow_walk_through_the_whole_model(family, memory, tmp_path):
     module = getattr(tiny, family)()
     folder = tiny.saved(module, tmp_path / "model")
-    made = tiny.compress(double(folder), tmp_path / "out", tiny.step("gptq", "int3-g64"), memory=memory)
+    made = tiny.compress(double(folder), tmp_path / "out", tiny.step("gptq", "int3-g64", range="minmax"), memory=memory)
     want = slow_gptq(module.double(), family, "int3-g64")
     assert set(made.manifest.layers) == set(want)
     for name, codes_OI in want.items():
@@ -105,7 +105,7 @@ def test_awq_then_gptq_folds_and_gives_the_codes_of_a_slow_walk(tmp_path):
     module = tiny.llama()
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     folder = tiny.saved(module, tmp_path / "model")
-    steps = [tiny.step("awq", "int4-g32"), tiny.step("gptq", "int4-g32")]
+    steps = [tiny.step("awq", "int4-g32"), tiny.step("gptq", "int4-g32", range="minmax")]
     made = tiny.compress(double(folder), tmp_path / "out", *steps)
     want = slow_gptq(module.double(), "llama", "int4-g32", rescale=True)
     for name, codes_OI in want.items():
@@ -190,7 +190,7 @@ def test_naming_the_tied_head_quantizes_the_embedding_it_shares(tmp_path):
 def test_an_untied_head_is_rounded_on_what_the_quantized_blocks_give_it(tmp_path):
     module = tiny.llama(tied=False)
     folder = tiny.saved(module, tmp_path / "model")
-    made = tiny.compress(double(folder), tmp_path / "out", tiny.step("gptq", "int4-g64", only=["*_proj", "lm_head"]))
+    made = tiny.compress(double(folder), tmp_path / "out", tiny.step("gptq", "int4-g64", range="minmax", only=["*_proj", "lm_head"]))
     module.double()
     slow_gptq(module, "llama", "int4-g64")
     hessian = moments_of(inputs_of(module, "lm_head")).hessian_II.numpy()

@@ -51,7 +51,7 @@ def test_the_ledgers_output_error_is_what_the_layers_output_really_lost(kind, tm
     make, shape = KINDS[kind]
     module = filled(nn.Sequential(make(), nn.ReLU()))
     batches = [random(*shape, seed=n) for n in range(3)]
-    made = tiny.compress(module, tmp_path / "out", tiny.step("gptq", "int3-channel"), calibration=batches)
+    made = tiny.compress(module, tmp_path / "out", tiny.step("gptq", "int3-channel", range="minmax"), calibration=batches)
     (row,) = made.ledger.quantized()
     weight = runtime.load(made, into=module).module[0].weight.detach()
     original = module[0].weight.detach()
@@ -90,7 +90,7 @@ def ids(count: int = 3) -> list[Tensor]:
     return [torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(n)) for n in range(count)]
 
 
-STEPS = (tiny.step("gptq", "int4-channel"), tiny.step("rtn", "int8-g8", only=["embed"]))
+STEPS = (tiny.step("gptq", "int4-channel", range="minmax"), tiny.step("rtn", "int8-g8", only=["embed"]))
 
 
 def test_a_net_of_many_kinds_is_compressed_and_the_callers_module_is_left_as_it_was(tmp_path):
