@@ -21,9 +21,8 @@ BATCH_WINDOWS = 4
 GPTQ: dict[str, Any] = {"use": "gptq", "only": ["model.layers.*"]}
 STEPS: dict[str, list[dict[str, Any]]] = {
     "gptq": [GPTQ],
-    "gptq-output": [GPTQ | {"range": "output"}],
+    "gptq-minmax": [GPTQ | {"range": "minmax"}],
     "awq-gptq": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ],
-    "awq-gptq-output": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ | {"range": "output"}],
     "gptq-ample": [GPTQ],
     "rtn": [{"use": "rtn", "only": ["model.layers.*"]}],
 }

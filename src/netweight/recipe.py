@@ -104,11 +104,18 @@ def unmatched(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
     for number, step in enumerate(steps, 1):
         for key, patterns in (("only", step.only), ("skip", step.skip)):
             found += [
-                f"step {number} ({step.use}): {key} pattern {pattern!r} matches no layer{nearest(pattern, names[-64:])}"
+                f"step {number} ({step.use}): {key} pattern {pattern!r} matches no layer{_nearest(pattern, names)}"
                 for pattern in patterns
                 if not any(matches(pattern, name) for name in names)
             ]
     return found
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    """The closest name, or pattern for one ending of a name; where none is close, what names end in."""
+    endings = {f"*.{name.rpartition('.')[2]}" for name in names}
+    hint = nearest(pattern, {*names, *endings})
+    return hint if hint.startswith("; did") else nearest(pattern, endings)
 
 
 def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:

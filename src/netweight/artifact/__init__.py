@@ -4,9 +4,10 @@ from netweight.artifact._layout import Layout, compression_format, layout_for, s
 from netweight.artifact._manifest import LayerRecord, Manifest
 from netweight.artifact._read import Artifact, DecodedSource, open_artifact
 from netweight.artifact._store import PartRecord, Store, readable_errors, write_atomically
-from netweight.artifact._write import assemble
+from netweight.artifact._write import SHARD_BYTES, assemble
 
 __all__ = [
+    "SHARD_BYTES",
     "Artifact",
     "DecodedSource",
     "LayerRecord",

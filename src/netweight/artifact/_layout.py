@@ -22,6 +22,7 @@ from torch import Tensor
 from netweight import formats
 from netweight.errors import CorruptError
 from netweight.formats import Format, QTensor
+from netweight.models import weight_name
 
 Layout = Literal["compressed-tensors", "netweight"]
 WHOLE_TENSOR = -1  # ``Format.group`` of one scale for everything
@@ -78,7 +79,7 @@ def store(layer: str, q: QTensor, layout: Layout) -> dict[str, Tensor]:
     """Tensors of one layer by their name in the file."""
     arrays = formats.pack(q)
     if layout == "netweight":
-        return {f"{layer}.weight.{key}": value.contiguous() for key, value in arrays.items()}
+        return {f"{weight_name(layer)}.{key}": value.contiguous() for key, value in arrays.items()}
     kind = compression_format(q.format)
     stored: dict[str, Tensor] = {"weight_scale": _foreign_scale(arrays["scale"], q.format)}
     if kind == "pack-quantized":
@@ -99,7 +100,7 @@ def keys(layer: str, format: Format, layout: Layout) -> tuple[str, ...]:
     """Names in the file that belong to one layer's weight."""
     if layout == "netweight":
         parts = ["codes", "scale"] + (["zero"] if format.zero != "none" else [])
-        return tuple(f"{layer}.weight.{p}" for p in parts + (["tensor_scale"] if format.tensor_scale else []))
+        return tuple(f"{weight_name(layer)}.{p}" for p in parts + (["tensor_scale"] if format.tensor_scale else []))
     kind = compression_format(format)
     parts = ["weight_scale", "weight" if kind in ("mxfp8-quantized", "float-quantized") else "weight_packed"]
     if kind == "pack-quantized":
@@ -119,7 +120,8 @@ def restore(
     if missing:
         raise CorruptError(f"{missing[0]} is missing from the artifact")
     if layout == "netweight":
-        arrays = {key: tensors[f"{layer}.weight.{key}"] for key in OWN if f"{layer}.weight.{key}" in tensors}
+        own = {key: f"{weight_name(layer)}.{key}" for key in OWN}
+        arrays = {key: tensors[name] for key, name in own.items() if name in tensors}
         return formats.unpack(arrays, format, shape)
     scale = tensors[f"{layer}.weight_scale"]
     codes = tensors.get(f"{layer}.weight_packed", tensors.get(f"{layer}.weight"))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from netweight import formats
+from netweight import formats, models
 from netweight import recipe as recipes
 from netweight.artifact import _layout, _manifest
-from netweight.artifact._manifest import Manifest
+from netweight.artifact._manifest import LayerRecord, Manifest
 from netweight.artifact._store import opened
 from netweight.claim import Claim, read_claims
 from netweight.errors import ArtifactError, CorruptError
@@ -23,6 +26,7 @@ from netweight.ledger import Ledger
 from netweight.provenance import sha256_of_file
 from netweight.recipe import Recipe
 
+WEIGHTS = ".safetensors"
 READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".py")  # what a reader of models would use if it lay there
 
 
@@ -65,16 +69,24 @@ class Artifact:
     def _files(self) -> Mapping[str, Path]:
         """Tensor name -> the file it is in."""
         index: dict[str, Path] = {}
-        for path in sorted(self.path.glob("*.safetensors")):
-            with opened(path) as file:
-                index |= dict.fromkeys(file.keys(), path)
+        for name in sorted(name for name in self.manifest.files if name.endswith(WEIGHTS)):
+            with self._opened(name) as file:
+                index |= dict.fromkeys(file.keys(), self.path / name)
         return index
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[Any]:
+        try:
+            with opened(self.path / name) as file:
+                yield file
+        except (OSError, SafetensorError) as error:
+            raise CorruptError(f"cannot read {self.path / name}: {error}") from error
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as stored. Raises: CorruptError: it is missing."""
         if name not in self._files:
             raise CorruptError(f"{self.path}: {name} is missing")
-        with opened(self._files[name]) as file:
+        with self._opened(self._files[name].name) as file:
             return file.get_tensor(name)
 
     def qtensor(self, layer: str) -> QTensor:
@@ -129,8 +141,9 @@ class DecodedSource:
         """``to_stored_shape(layer, matrix_OI)`` turns a matrix into the module's own weight; ``shapes`` name every tensor."""
         self._artifact, self._shapes, self._to_weight = artifact, shapes, to_stored_shape
         self.files: tuple[Path, ...] = tuple(sorted(artifact.path.glob("*.safetensors")))
-        quantized = {f"{layer}.weight" for layer in artifact.manifest.layers}
-        self._names = tuple(name for name in shapes if name in quantized or name in set(artifact.plain_names()))
+        self._layers = {models.weight_name(layer): layer for layer in artifact.manifest.layers}
+        held = {*self._layers, *artifact.plain_names()}
+        self._names = tuple(name for name in shapes if name in held)
 
     def names(self) -> tuple[str, ...]:
         return self._names
@@ -139,18 +152,21 @@ class DecodedSource:
         return self._shapes[name]
 
     def nbytes(self, name: str) -> int:
-        record = self._artifact.manifest.layers.get(name.removesuffix(".weight"))
+        record = self._record(name)
         return formats.get(record.format).nbytes(record.shape) if record else self._artifact.tensor(name).nbytes
 
     def stored_as(self, name: str) -> str:
-        record = self._artifact.manifest.layers.get(name.removesuffix(".weight"))
+        record = self._record(name)
         return record.format if record else str(self._artifact.tensor(name).dtype).removeprefix("torch.")
 
     def load(self, name: str) -> Tensor:
-        layer = name.removesuffix(".weight")
-        if layer in self._artifact.manifest.layers:
+        if (layer := self._layers.get(name)) is not None:
             return self._to_weight(layer, self._artifact.qtensor(layer).decode(torch.float32))
         return self._artifact.tensor(name)
+
+    def _record(self, name: str) -> LayerRecord | None:
+        layer = self._layers.get(name)
+        return None if layer is None else self._artifact.manifest.layers[layer]
 
 
 def open_artifact(path: str | Path) -> Artifact:

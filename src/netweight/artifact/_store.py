@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from netweight.errors import ArtifactError, ExistsError, ResourceError
+from netweight.errors import ArtifactError, CorruptError, ExistsError, ResourceError
 from netweight.ledger import Ledger, Row
 
 
@@ -66,7 +66,7 @@ class Store:
                     "or run with what it was started with to go on"
                 )
             return
-        if any(self.folder.iterdir()):
+        if any(path.name != state.name + ".tmp" for path in self.folder.iterdir()):  # one we were killed in is ours
             raise ExistsError(
                 f"{self.folder} holds files that are not netweight's; remove it or choose another output folder"
             )
@@ -79,7 +79,11 @@ class Store:
 
     def hidden(self) -> list[Tensor]:
         """Outputs of the last finished part, one per batch."""
-        tensors = load_file(self.folder / f"hidden-{self.done() - 1}.safetensors")
+        path = self.folder / f"hidden-{self.done() - 1}.safetensors"
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CorruptError(f"cannot read {path}: {error}; remove {self.folder} to start over") from error
         return [tensors[str(index)] for index in range(len(tensors))]
 
     def put(self, index: int, record: PartRecord, tensors: dict[str, Tensor], hidden: list[Tensor]) -> None:
@@ -100,7 +104,11 @@ class Store:
         return [self._record(index) for index in range(count)]
 
     def _record(self, index: int) -> PartRecord:
-        values = json.loads((self.folder / f"part-{index}.json").read_text(encoding="utf-8"))
+        path = self.folder / f"part-{index}.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CorruptError(f"cannot read {path}: {error}; remove {self.folder} to start over") from error
         rows = Ledger.from_jsonl("\n".join(json.dumps(row) for row in values.pop("rows"))).rows
         return PartRecord(**values, rows=rows)
 
@@ -114,24 +122,38 @@ class Store:
             raise ExistsError(f"{self.out} appeared while we worked; the result stays in {self.final}")
         with readable_errors(self.out):
             os.rename(self.final, self.out)
+            for path in self.folder.glob("hidden-*"):  # first: without them what is left is nobody's finished work
+                path.unlink()
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
     """A safetensors file that appears whole or not at all; the same tensors give the same bytes."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, temporary, metadata={"format": "pt"})
-    except SafetensorError as error:
-        full = "No space left" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
-    os.replace(temporary, path)
+    with _in_place_of(path) as temporary:
+        try:
+            save_file(
+                {name: tensors[name].contiguous() for name in sorted(tensors)}, temporary, metadata={"format": "pt"}
+            )
+        except SafetensorError as error:
+            full = "No space left" in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
+    with _in_place_of(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place once it is whole, and goes where it cannot be finished."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -147,6 +169,6 @@ def readable_errors(where: Path) -> Iterator[None]:
         raise ArtifactError(f"cannot write {where}: {error}") from error
 
 
-def opened(path: Path):
+def opened(path: Path):  # safetensors gives no public type
     """A safetensors file opened for reading single tensors."""
     return safe_open(path, framework="pt")

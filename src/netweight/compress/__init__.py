@@ -3,6 +3,7 @@
 from netweight.compress._parallel import pool
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._select import Assignment, Plan, plan
-from netweight.compress._walk import Part, Waiting, digest_of, parts, walk
+from netweight.compress._solve import digest_of
+from netweight.compress._walk import Part, Waiting, parts, walk
 
 __all__ = ["Assignment", "Moments", "Part", "Plan", "Solution", "Waiting", "digest_of", "parts", "plan", "pool", "walk"]

@@ -108,9 +108,9 @@ def watch(layers: dict[str, nn.Module], note: Callable[[str, nn.Module, Tensor],
     """While this lasts, ``note(name, module, input)`` is called before each of the layers runs."""
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda module, args: note(name, module, args[0])
+        return lambda module, args, named: note(name, module, args[0] if args else next(iter(named.values())))
 
-    handles = [module.register_forward_pre_hook(hook(name)) for name, module in layers.items()]
+    handles = [module.register_forward_pre_hook(hook(name), with_kwargs=True) for name, module in layers.items()]
     try:
         yield
     finally:

@@ -42,6 +42,16 @@ class Moments:
             total += float(((part @ hessian) * part).sum())
         return total
 
+    def scaled(self, scale_I: Tensor) -> Moments:
+        """Statistics of x / s."""
+        inverse = 1 / scale_I.double()
+        return Moments(
+            self.hessian_II * inverse.unsqueeze(-1) * inverse,
+            (self.mean_abs_I / scale_I).float(),
+            self.max_abs_I / scale_I,
+            self.n,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,10 +57,19 @@ class Plan:
 
     assignments: Mapping[str, Assignment]
     problems: tuple[str, ...] = ()
+    partial: bool = False  # may a layer that turns out not to be doable be left alone?
 
-    def ledger(self, stored_bytes: Mapping[str, int]) -> Ledger:
-        """Rows as they are expected to come out, before anything has run."""
-        return Ledger(tuple(planned_row(a, stored_bytes.get(a.name, 0)) for a in self.assignments.values()))
+    def ledger(self, stored_bytes: Mapping[str, int], kept_bytes: Mapping[str, int]) -> Ledger:
+        """Rows as they are expected to come out, before anything has run.
+
+        Args:
+          stored_bytes: of each layer's weight where it comes from.
+          kept_bytes: of each layer's weight in the artifact, if it is left alone.
+        """
+        rows = (
+            planned_row(a, stored_bytes.get(a.name, 0), kept_bytes.get(a.name, 0)) for a in self.assignments.values()
+        )
+        return Ledger(tuple(rows))
 
     @property
     def needs_data(self) -> bool:
@@ -69,12 +78,20 @@ class Plan:
         return any(step.plugin.STATS != "none" for step in steps)
 
 
-def plan(recipe: Recipe, layers: Mapping[str, LayerLike], *, allow_partial: bool = False) -> Plan:
+def plan(
+    recipe: Recipe,
+    layers: Mapping[str, LayerLike],
+    *,
+    feeds: Sequence[Sequence[str]] = (),
+    allow_partial: bool = False,
+) -> Plan:
     """Steps per layer.
 
     By default a step means every linear and convolution inside the blocks; embeddings and heads must be named in ``only``.
     A weight shared by two layers is quantized once, under its owner, and both rows say so.
 
+    Args:
+      feeds: layers that read what one norm or layer gives, so that channel scales can be folded between them.
     Raises:
       PartialError: a pattern matches nothing, a step ends up with nothing to do, or a layer it names cannot be done, all
         listed; not with ``allow_partial``, which keeps them as ``problems``.
@@ -92,18 +109,19 @@ def plan(recipe: Recipe, layers: Mapping[str, LayerLike], *, allow_partial: bool
         assignments[name] = made
         if problem and not layer.tied_to:
             (misfits if problem.startswith("misfit: ") else problems).append(problem.removeprefix("misfit: "))
-    problems += _idle(recipe, assignments)
+    problems += _idle(recipe, assignments, feeds)
     if misfits and not allow_partial:
         raise FormatError(_listed(misfits, "layers do not fit their format"))
     if problems and not allow_partial:
         raise PartialError(_listed(problems, "things the recipe names would be left undone"))
-    return Plan(assignments, tuple(problems + misfits))
+    return Plan(assignments, tuple(problems + misfits), allow_partial)
 
 
-def planned_row(a: Assignment, stored_bytes: int) -> Row:
+def planned_row(a: Assignment, stored_bytes: int, kept_bytes: int) -> Row:
+    """``kept_bytes``: what the weight takes in the artifact if it is left alone."""
     format = a.format
     if format is None:
-        return Row(a.name, a.kind, a.shape, "left", bytes_before=stored_bytes, bytes_after=stored_bytes,
+        return Row(a.name, a.kind, a.shape, "left", bytes_before=stored_bytes, bytes_after=kept_bytes,
                    reason=a.reason, tied_to=a.tied_to)  # fmt: skip
     after = 0 if a.tied_to else format.nbytes(a.shape)
     return Row(a.name, a.kind, a.shape, "planned", format.name, a.step_names, stored_bytes, after, tied_to=a.tied_to)
@@ -127,7 +145,8 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
         reason = "outside the blocks and not named in `only`" if outside else "no step selects it"
         return Assignment(**base, reason=reason), ""
     rounding = next((s for s in reversed(steps) if hasattr(s.plugin, "solve")), None)
-    rescaling = tuple(s for s in steps if hasattr(s.plugin, "rescale"))
+    before = steps[: steps.index(rounding) + 1] if rounding else steps
+    rescaling = tuple(s for s in before if hasattr(s.plugin, "rescale"))
     if rounding is None:
         reason = (
             f"{layer.name}: {' and '.join(s.use for s in steps)} only rescale; add a rounding step such as rtn or gptq"
@@ -147,13 +166,24 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
     return Assignment(**base, rescaling=rescaling, rounding=rounding), ""
 
 
-def _idle(recipe: Recipe, assignments: Mapping[str, Assignment]) -> list[str]:
-    busy = {id(s) for a in assignments.values() for s in (*a.rescaling, a.rounding) if s}
-    return [
-        f"step {number} ({step.use}): no layer is left for it; a later step rounds everything it selects"
-        for number, step in enumerate(recipe.steps, 1)
-        if id(step) not in busy and any(step.selects(name, default=True) for name in assignments)
-    ]
+def _idle(recipe: Recipe, assignments: Mapping[str, Assignment], feeds: Sequence[Sequence[str]]) -> list[str]:
+    """One message per step that ends up with nothing to do."""
+    found = []
+    for number, step in enumerate(recipe.steps, 1):
+        rounds = any(a.rounding is step for a in assignments.values())
+        rescales = {a.name for a in assignments.values() if any(s is step for s in a.rescaling)}
+        if rounds or any(rescales.issuperset(layers) for layers in feeds):
+            continue
+        if rescales:
+            reason = "nothing before the layers it selects can take up channel scales"
+        elif not any(step.selects(name, default=True) for name in assignments):
+            continue  # its patterns match nothing, which is said elsewhere
+        elif hasattr(step.plugin, "solve"):
+            reason = "no layer is left for it; a later step rounds everything it selects"
+        else:
+            reason = "no layer is left for it; it must come before the step that rounds"
+        found.append(f"step {number} ({step.use}): {reason}")
+    return found
 
 
 def _listed(problems: list[str], what: str) -> str:

@@ -1,7 +1,7 @@
 """The one walker: block by block, quantized outputs fed forward, one block's weights in memory at a time.
 
-For each block: materialize it; fold channel scales (methods with ``rescale``) from statistics of the block as it came; then stage by
-stage - the layers that read one tensor - gather input statistics with all earlier stages already rounded, and round.
+For each block: materialize it; fold channel scales (methods with ``rescale``) from statistics of the block as it came;
+then stage by stage - the layers that read one tensor - gather input statistics with all earlier stages already rounded, and round.
 The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
 ("tail") are parts of their own. Each finished part is handed out before the next begins, together with the outputs, so
 that a caller can store both and start again there.
@@ -9,7 +9,6 @@ that a caller can store both and start again there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from netweight import formats, models
 from netweight.compress import _observe
 from netweight.compress._parallel import Pool, pool, return_memory
-from netweight.compress._plugin import Moments, Solution
+from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
-from netweight.compress._select import Assignment, Plan, planned_row
-from netweight.errors import CompressError, FormatError, NotFiniteError
+from netweight.compress._select import Plan, planned_row
+from netweight.compress._solve import Done, digest_of, needs_moments, solve
+from netweight.errors import NotFiniteError, PartialError
 from netweight.formats import QTensor
 from netweight.ledger import Row
 from netweight.models import Model
@@ -38,9 +38,8 @@ class Part:
     """A finished part of the model.
 
     ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
-    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest``
-    the hash of the first of them; ``layer_digests`` of each decoded
-    weight.
+    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest`` the
+    hash of the first of them; ``layer_digests`` of each decoded weight.
     """
 
     index: int
@@ -83,10 +82,11 @@ def walk(
     Yields:
       Every part from ``start`` on.
     Raises:
-      CompressError: a method failed, or a layer it needs inputs of never ran. NotFiniteError: NaN or Inf.
+      CompressError: a method failed. PartialError: a layer whose inputs it needs never ran, and the plan is not partial.
+      NotFiniteError: NaN or Inf.
     """
     names = parts(model)
-    with torch.no_grad(), pool(threads) as workers:
+    with torch.no_grad(), models.evaluating(model.module), pool(threads) as workers:
         work = _Walk(model, plan, workers, waiting)
         if names == ("",):
             yield work.whole(batches)
@@ -106,17 +106,14 @@ def walk(
         yield work.tail(len(names) - 1, state)
 
 
-def digest_of(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's float32 bytes."""
-    return hashlib.sha256(tensor.detach().float().contiguous().numpy().data).hexdigest()
-
-
 class _Walk:
     """The walker's hands: one model, one plan, one pool."""
 
     def __init__(self, model: Model, plan: Plan, workers: Pool, waiting: Waiting) -> None:
         self.model, self.plan, self.pool, self.waiting = model, plan, workers, waiting
         self.modules = dict(model.module.named_modules())
+        self.rounded: set[str] = set()
+        self.left: dict[str, str] = {}  # layers that were to be rounded, and why they were not
 
     def stem(self, batches: Sequence[Any]) -> tuple[Part, list[models.BlockInputs]]:
         """Embeddings and whatever else runs before the first block; a head that shares their weight is done here too."""
@@ -153,7 +150,7 @@ class _Walk:
         prefixes = models.rest(self.model)
         for prefix in prefixes:
             models.materialize(self.model, prefix)
-        self._solve_all(dict.fromkeys(self._tied_owners(prefixes)))  # the stem's result again, for the head to use
+        self._restore(self._tied_owners(prefixes))
         stem = models.stem(self.model)
         names = [n for n, a in self.plan.assignments.items() if a.block is None and not _below(n, stem)]
 
@@ -188,18 +185,22 @@ class _Walk:
         owners = [a.tied_to for n, a in self.plan.assignments.items() if a.tied_to and _below(n, prefixes)]
         return [name for name in dict.fromkeys(owners) if self.plan.assignments[name].rounding]
 
+    def _restore(self, owners: Sequence[str]) -> None:
+        """The stem's result again, for a head that shares it. In a live module it still is in place."""
+        self._solve_all({name: None for name in owners if not (self.model.live and name in self.rounded)})
+
     def _tied(self, name: str) -> bool:
         return bool(self.plan.assignments[name].tied_to)
 
     def _compress(
         self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any], *, keep: Keep | None
-    ) -> dict[str, _Done]:
+    ) -> dict[str, Done]:
         """Rescale, then round stage by stage. ``keep`` gets the outputs with every layer rounded, batch by batch."""
         chosen = {n: self.modules[n] for n in names if self.plan.assignments[n].rounding}
         notes: dict[str, list[str]] = {name: [] for name in chosen}
         if any(self.plan.assignments[n].rescaling for n in chosen):
             self._rescale(part, chosen, run, inputs, notes)
-        if not any(_needs_moments(self.plan.assignments[n]) for n in chosen):
+        if not any(needs_moments(self.plan.assignments[n]) for n in chosen):
             done = self._solve_all(dict.fromkeys(chosen), notes)
         else:
             stages = _observe.stages(chosen, run, inputs[0])
@@ -208,9 +209,9 @@ class _Walk:
             done = {}
             for stage in stages:
                 seen = None
-                if any(_needs_moments(self.plan.assignments[n]) for n in stage.layers):
+                if any(needs_moments(self.plan.assignments[n]) for n in stage.layers):
                     (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
-                done |= self._solve_all(dict.fromkeys(stage.layers, seen), notes)
+                done |= self._solve_all({n: seen for n in stage.layers if self._can_be_rounded(n, seen)}, notes)
         if keep is not None:
             for number, output in enumerate(self.pool.map(run, inputs)):
                 keep(number, output)
@@ -224,14 +225,25 @@ class _Walk:
         inputs: Sequence[Any],
         notes: dict[str, list[str]],
         keep: Keep,
-    ) -> dict[str, _Done]:
+    ) -> dict[str, Done]:
         """All stages in one forward pass per batch."""
-        done: dict[str, _Done] = {}
+        done: dict[str, Done] = {}
         with Relay(stages, chosen, lambda number: run(inputs[number]), len(inputs), self.pool.threads) as relay:
             for number, stage in enumerate(stages):
                 done |= self._solve_all(dict.fromkeys(stage.layers, relay.moments(number)), notes)
             relay.outputs(keep)
         return done
+
+    def _can_be_rounded(self, name: str, stats: Moments | None) -> bool:
+        """False for a layer that is left alone because no batch reached it, which only a partial plan allows."""
+        assignment = self.plan.assignments[name]
+        if stats is not None or not needs_moments(assignment):
+            return True
+        reason = f"{' and '.join(assignment.step_names)} needs its inputs, but it never ran on the calibration data"
+        if not self.plan.partial:
+            raise PartialError(f"{name}: {reason}; use more or other data, skip it, or pass allow_partial")
+        self.left[name] = reason
+        return False
 
     def _rescale(self, part: str, chosen: dict[str, nn.Module], run: Any, inputs: Sequence[Any], notes: dict) -> None:
         """Fold per-channel scales into whatever feeds the layers, feed by feed."""
@@ -257,25 +269,26 @@ class _Walk:
                 format = formats.get(step.format) if step.format else None
                 scale_I = step.plugin.rescale(weights, stats, format, step.settings)
                 models.fold(self.model.module, feed, scale_I)
-                stats = scaled(stats, scale_I)
+                stats = stats.scaled(scale_I)
 
     def _rescalers(self, name: str) -> tuple[Any, ...]:
         return self.plan.assignments[name].rescaling if name in self.plan.assignments else ()
 
     def _solve_all(
         self, stats: dict[str, Moments | None], notes: dict[str, list[str]] | None = None
-    ) -> dict[str, _Done]:
+    ) -> dict[str, Done]:
         """Round these layers, in threads, and put the decoded weights in place."""
         rounded = [name for name in stats if self.plan.assignments[name].rounding]
 
-        def one(name: str) -> _Done:
-            return _solve(
+        def one(name: str) -> Done:
+            return solve(
                 self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ()))
             )
 
         done = dict(zip(rounded, self.pool.map(one, rounded), strict=True))
         for name, result in done.items():
             models.set_matrix(self.modules[name], result.decoded)
+        self.rounded |= done.keys()
         return {name: replace(result, decoded=None) for name, result in done.items()}
 
     def _part(
@@ -283,11 +296,12 @@ class _Walk:
         index: int,
         name: str,
         layers: Sequence[str],
-        done: dict[str, _Done],
+        done: dict[str, Done],
         tensors: dict[str, Tensor],
         hidden: list[Tensor],
     ) -> Part:
-        tensors = {key: value for key, value in tensors.items() if key.removesuffix(".weight") not in done}
+        quantized = {models.weight_name(layer) for layer in done}
+        tensors = {key: value for key, value in tensors.items() if key not in quantized}
         rows = tuple(self._row(layer, done) for layer in layers)
         return Part(
             index,
@@ -300,9 +314,13 @@ class _Walk:
             {layer: result.digest for layer, result in done.items()},
         )
 
-    def _row(self, name: str, done: dict[str, _Done]) -> Row:
+    def _row(self, name: str, done: dict[str, Done]) -> Row:
         assignment = self.plan.assignments[name]
-        planned = planned_row(assignment, models.stored_bytes(self.model, name))
+        reason = self.left.get(assignment.tied_to or name)
+        if reason is not None:
+            assignment = replace(assignment, rescaling=(), rounding=None, reason=reason)
+        kept = models.kept_bytes(self.model, models.weight_name(name))
+        planned = planned_row(assignment, models.stored_bytes(self.model, name), kept)
         result = done.get(name)
         if result is None:
             return replace(planned, action="quantized") if planned.action == "planned" else planned
@@ -322,60 +340,5 @@ class _Walk:
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
 
 
-@dataclass(frozen=True, eq=False)
-class _Done:
-    solution: Solution
-    decoded: Any  # (O, I) until it is in place
-    digest: str
-    weight_error: float
-    output_error: float | None
-    samples: int
-    notes: tuple[str, ...]
-
-
-def _solve(assignment: Assignment, module: nn.Module, stats: Moments | None, notes: tuple[str, ...]) -> _Done:
-    step, format = assignment.rounding, assignment.format
-    if step is None or format is None:
-        raise CompressError(f"{assignment.name}: no step rounds it")
-    if stats is None and step.plugin.STATS != "none":
-        raise CompressError(
-            f"{assignment.name}: {step.use} needs its inputs, but it never ran on the calibration data; "
-            "use more or other data, or skip it"
-        )
-    weight_OI = models.matrix_of(module)
-    try:
-        solution = step.plugin.solve(weight_OI, stats, format, step.settings)
-        decoded = solution.qtensor.decode()
-    except (CompressError, FormatError, NotFiniteError) as error:
-        raise type(error)(f"{assignment.name}: {error}") from error
-    change = decoded - weight_OI.float()
-    size = float(weight_OI.float().norm())
-    output = stats.output_error(weight_OI) if stats else 0.0
-    return _Done(
-        solution,
-        decoded.to(weight_OI.dtype),
-        digest_of(decoded),
-        float(change.norm()) / size if size else float(change.norm()),
-        (stats.output_error(change) / output) ** 0.5 if stats and output > 0 else None,
-        stats.n if stats else 0,
-        notes,
-    )
-
-
-def _needs_moments(assignment: Assignment) -> bool:
-    return assignment.rounding is not None and assignment.rounding.plugin.STATS != "none"
-
-
 def _below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def scaled(stats: Moments, scale_I: Tensor) -> Moments:
-    """Statistics of x / s."""
-    inverse = 1 / scale_I.double()
-    return Moments(
-        stats.hessian_II * inverse.unsqueeze(-1) * inverse,
-        (stats.mean_abs_I / scale_I).float(),
-        stats.max_abs_I / scale_I,
-        stats.n,
-    )

@@ -1,7 +1,7 @@
 """AWQ: scale up the input channels that matter before rounding, then clip each group's range, judged by the output.
 
-Channel scale s = mean|x|^a (at least 1e-4, then divided by sqrt(max s * min s)), a from a grid on [0, 1); the a whose rounded weights
-change the layers' outputs least on the calibration inputs wins. Then each group's range is shrunk by up to half in ten
+Channel scale s = mean|x|^a (at least 1e-4, then divided by sqrt(max s * min s)), a from a grid on [0, 1); the a whose rounded
+weights change the layers' outputs least on the calibration inputs wins. Then each group's range is shrunk by up to half in ten
 steps, judged by the group's own share of the output error. Output errors are exact sums over all calibration rows,
 through the second moment of the input, not over a sample of tokens. Source: Lin et al., arXiv 2306.00978, section 3.2;
 its reference code for the grids.
@@ -29,6 +29,11 @@ class Settings(Base):
     clip: int = Field(
         10, ge=1, le=1000, description="range ratios tried, from 1 down in steps of 1/20; 1 turns clipping off"
     )
+
+
+def roundings(settings: Settings) -> int:
+    """How often a weight is rounded, for an estimate of the time."""
+    return settings.grid + settings.clip
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 With H = (2/n) sum x x^T and U the upper Cholesky factor of H^-1, column j is rounded to q_j, e = (w_j - q_j) / U_jj, and
 w_k -= e U_jk for the columns k after j. Columns are taken in order of falling H_jj ("hessian") under scales fixed beforehand
-("static"), so that any order can be stored. All arithmetic is in float64.
+("static"), so that any order can be stored. All arithmetic is in float64. Scales come, by default, from the range of each
+group with the least output error of its own, d H_gg d^T, found on a grid ("output"); the reference code takes "minmax".
 
 A column that was never active (H_jj = 0) tells nothing: it is rounded to nearest, not set to zero as in the reference
 code, because what calibration did not see may still occur. When H is not positive definite the damping is raised tenfold
@@ -37,7 +38,7 @@ class Settings(Base):
         "static", description="scales from the original weights, or from the updated ones when a group is reached"
     )
     range: Literal["minmax", "mse", "output"] = Field(
-        "minmax", description="scales from min/max, or from the range with the least weight or output error"
+        "output", description="scales from min/max, or from the range with the least weight or output error"
     )
     columns: int = Field(128, ge=1, description="columns per lazy update; speed only")
 
@@ -46,6 +47,11 @@ class Settings(Base):
         if self.groups == "dynamic" and self.order == "hessian":
             raise ValueError('groups = "dynamic" needs order = "natural": a group must be met whole')
         return self
+
+
+def roundings(settings: Settings) -> int:
+    """How often a weight is rounded, for an estimate of the time."""
+    return 1 if settings.range == "minmax" else 1 + mse_clip.roundings(SEARCH)
 
 
 @torch.no_grad()
@@ -59,7 +65,10 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
         raise CompressError(f'{format.name}: scales span more than one group of a row; use groups = "static"')
     weight_OI = weight_OI.double()
     params, pieces, notes = [], [], []
-    whole = _static_params(weight_OI, stats, format, settings) if settings.groups == "static" else None
+    whole = None
+    if settings.groups == "static":
+        together = stats.hessian_II if stats.hessian_II.dim() == 2 else stats.hessian_II.mean(0)
+        whole = _params(weight_OI.float(), together, format, settings)
     for rows, hessian in stats.parts(weight_OI.shape[0]):
         solver = _Columns(weight_OI[rows], format, settings)
         factor, order, found = _factor(hessian, settings)
@@ -69,7 +78,7 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
             zeros = None if zero is None else _rows(zero, rows)
             pieces.append(solver.run_static(factor, order, _rows(scale, rows), zeros, whole.tensor_scale))
         else:
-            codes, fitted = solver.run_dynamic(factor)
+            codes, fitted = solver.run_dynamic(factor, hessian)
             pieces.append(codes)
             params.append(fitted)
     return Solution(QTensor(torch.cat(pieces), whole or _stack(params), format), tuple(notes))
@@ -85,15 +94,14 @@ def _stack(params: list[Params]) -> Params:
     return Params(torch.cat([p.scale_RG for p in params]), torch.cat(zeros) if zeros else None)
 
 
-def _static_params(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings) -> Params:
-    weight = weight_OI.float()
+def _params(weight_OI: Tensor, hessian_II: Tensor, format: Format, settings: Settings) -> Params:
+    """Scales of a matrix by the range the settings ask for."""
     if settings.range == "minmax":
-        return fit(weight, format)
-    ratios = mse_clip.ratios(SEARCH, format)
-    if settings.range == "mse":
-        return _ranges.search(weight, format, ratios, _ranges.squared_error(format))
-    hessian = stats.hessian_II if stats.hessian_II.dim() == 2 else stats.hessian_II.mean(0)
-    return _ranges.search(weight, format, ratios, _ranges.block_output_error(format, hessian))
+        return fit(weight_OI, format)
+    error = _ranges.squared_error(format)
+    if settings.range == "output":
+        error = _ranges.block_output_error(format, hessian_II)
+    return _ranges.search(weight_OI, format, mse_clip.ratios(SEARCH, format), error)
 
 
 def _factor(hessian_II: Tensor, settings: Settings) -> tuple[Tensor, Tensor, list[str]]:
@@ -160,7 +168,7 @@ class _Columns:
         unordered[order_I] = codes_IO
         return unordered.T.contiguous()
 
-    def run_dynamic(self, factor_II: Tensor) -> tuple[Tensor, Params]:
+    def run_dynamic(self, factor_II: Tensor, hessian_II: Tensor) -> tuple[Tensor, Params]:
         """Codes and scales, each group's scales fitted to the updated weights when its first column is reached."""
         work = self.weight_OI.T.contiguous()
         width = self.format.group or len(work)
@@ -170,7 +178,7 @@ class _Columns:
         def column(j: int, values: Tensor) -> tuple[Tensor, Tensor]:
             if j % width == 0:
                 group = work[j : j + width].T.float()
-                fitted.append(self._group_params(group, factor_II, j))
+                fitted.append(self._group_params(group, hessian_II[j : j + width, j : j + width]))
                 expanded.append((fitted[-1].scale_RG[:, 0].double(), _first_column(fitted[-1].zero_RG)))
             scale, zero = expanded[-1]
             codes = self.format.arithmetic.to_codes(values, scale, zero, None, self.format)
@@ -181,12 +189,9 @@ class _Columns:
         params = Params(torch.cat([p.scale_RG for p in fitted], 1), torch.cat(zeros, 1) if zeros else None)
         return codes_IO.T.contiguous(), params
 
-    def _group_params(self, group_OK: Tensor, factor_II: Tensor, start: int) -> Params:
-        if self.settings.range == "minmax":
-            return fit(group_OK, _one_group(self.format, group_OK.shape[1]))
+    def _group_params(self, group_OK: Tensor, hessian_KK: Tensor) -> Params:
         row = _one_group(self.format, group_OK.shape[1])
-        ratios = mse_clip.ratios(SEARCH, row)
-        return _ranges.search(group_OK, row, ratios, _ranges.squared_error(row))
+        return _params(group_OK, hessian_KK, row, self.settings)
 
     def _sweep(self, work_IO: Tensor, factor_II: Tensor, column, width: int = 0) -> Tensor:
         """Round column after column; updates within a strip at once, beyond it lazily.

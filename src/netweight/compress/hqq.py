@@ -27,6 +27,11 @@ class Settings(Base):
     rounds: int = Field(20, ge=1, le=10000, description="most rounds; stops when the mean error no longer falls")
 
 
+def roundings(settings: Settings) -> int:
+    """How often a weight is rounded at most, for an estimate of the time."""
+    return settings.rounds + 2
+
+
 @torch.no_grad()
 def solve(weight_OI: Tensor, stats: Moments | None, format: Format, settings: Settings) -> Solution:
     """Codes under the zero point with the least mean absolute error met.

@@ -37,6 +37,11 @@ def ratios(settings: Settings, format: Format) -> tuple[float, ...]:
     return (*grid, 1.5) if format.scale == "e4m3" else grid
 
 
+def roundings(settings: Settings) -> int:
+    """How often a weight is rounded, for an estimate of the time."""
+    return settings.tries + 1
+
+
 @torch.no_grad()
 def solve(weight_OI: Tensor, stats: Moments | None, format: Format, settings: Settings) -> Solution:
     """The nearest codes under the scales that err least."""

@@ -8,18 +8,39 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from netweight import artifact, models
 from netweight.compress import Plan, parts
+from netweight.data import Calibration
 from netweight.errors import ResourceError
 from netweight.ledger import Ledger
 from netweight.models import Layer, Model
 from netweight.recipe import Recipe
 
+PROBE_TOKENS = 32  # what a model is run on where no step needs data
 FLOAT_BYTES = 4
-PASSES = 2.3  # forward passes per block: stage by stage as far as each stage, and once through
+PASSES = {
+    "lean": 2.3,
+    "ample": 1.1,
+}  # forward passes per block: as far as each stage and once through, or halting at each
 COLUMN_S = 2.5e-4  # Python and kernel-launch time of one column of a column-by-column method
+ROUND_S = (
+    8e-8  # round, pack, decode and hash one weight on one thread (25 to 75 ns measured, by format), and read it back
+)
+PART_S = 0.2  # files of one part
+COPIES = 3  # of a part's weights at once: as filled, as handed out, as bytes on their way to the disk
+ACTIVATIONS = 4  # tensors as wide as a block's widest that are alive at once in a forward pass
+
+
+@dataclass(frozen=True)
+class Work:
+    """What calibration asks for: positions (tokens, pixels) in all, and in the largest batch."""
+
+    positions: int
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -44,42 +65,92 @@ class DryRun:
     problems: tuple[str, ...]
 
 
+def work(plan: Plan, recipe: Recipe, given: Calibration | None, *, batch_tokens: int) -> Work:
+    """Positions the model will be run on: of the caller's batches, of the recipe's text, or of the probe."""
+    if given is not None and given.batches:
+        sizes = [_positions(batch) for batch in given.batches]
+        return Work(sum(sizes), max(sizes))
+    if not plan.needs_data:
+        return Work(PROBE_TOKENS, PROBE_TOKENS)
+    asked = recipe.calibration
+    return Work(asked.samples * asked.length, max(batch_tokens, asked.length))
+
+
+def _positions(batch: Any) -> int:
+    """Elements of the first tensor over its channels: the last dimension of (T, C), the second of (N, C, ...)."""
+    first = models.first_tensor(batch)
+    if not first.is_floating_point() or first.dim() < 2:
+        return first.numel()
+    return first.numel() // max(first.shape[1 if first.dim() > 3 else -1], 1)
+
+
 def estimate(
-    model: Model, plan: Plan, layers: Mapping[str, Layer], recipe: Recipe, threads: int, memory: str
+    model: Model, plan: Plan, layers: Mapping[str, Layer], bytes_after: int, threads: int, memory: str, asked: Work
 ) -> Estimate:
-    """Expected cost of following a recipe with this many threads."""
-    tokens = recipe.calibration.samples * recipe.calibration.length if plan.needs_data else 64
-    by_block: dict[str | None, int] = defaultdict(int)
-    forward, moments, columns = 0.0, 0.0, 0
+    """Expected cost of following a plan with this many threads.
+
+    Args:
+      bytes_after: size of the artifact's weights.
+      asked: what the model is run on.
+    """
+    own = {name: layer for name, layer in layers.items() if not layer.tied_to}
+    flops, alone_s = 0.0, 0.0
+    for name, layer in own.items():
+        assignment = plan.assignments[name]
+        outputs, inputs = layer.shape
+        if layer.block is not None:
+            flops += 2.0 * outputs * inputs * asked.positions * (PASSES[memory] if plan.needs_data else 1)
+        if assignment.rounding is None:
+            continue
+        for step in {*assignment.rescaling, assignment.rounding}:
+            tried = step.plugin.roundings(step.settings) if hasattr(step.plugin, "roundings") else 1
+            alone_s += tried * outputs * inputs * ROUND_S
+            if step.plugin.STATS != "none":
+                flops += (
+                    inputs**2 * asked.positions
+                )  # 2 n I^2, halved: layers that read one tensor share its statistics
+                flops += 2.0 * tried * outputs * inputs**2
+                alone_s += inputs * COLUMN_S
+    speed = measured_flops_per_s() * threads
+    hidden = asked.positions * _width(model, own) * FLOAT_BYTES
+    peak = resident_bytes() + max(
+        _part_bytes(plan, own, threads, memory, asked) + 2 * hidden,  # outputs, and once more on their way to the disk
+        hidden + 2 * asked.batch * _vocabulary(model) * FLOAT_BYTES,
+        2 * min(bytes_after, artifact.SHARD_BYTES),
+    )
+    seconds = flops / speed + alone_s / threads + len(parts(model)) * PART_S
+    return Estimate(seconds, int(peak), 2 * (bytes_after + hidden), flops, speed)
+
+
+def _part_bytes(plan: Plan, layers: Mapping[str, Layer], threads: int, memory: str, asked: Work) -> int:
+    """Memory of the largest part: its weights, what runs through it, and what rounding its largest layers takes."""
+    weights: dict[str | None, int] = defaultdict(int)
+    widest, rounding = 0, [0]
     for name, layer in layers.items():
-        weights = layer.shape[0] * layer.shape[1]
-        by_block[layer.block] += weights
+        outputs, inputs = layer.shape
+        weights[layer.block] += outputs * inputs * FLOAT_BYTES
         step = plan.assignments[name].rounding
         if layer.block is not None:
-            forward += 2.0 * weights * tokens
-        if step is not None and step.plugin.STATS != "none":
-            moments += 2.0 * layer.shape[1] ** 2 * tokens / 2  # layers that read one tensor share its statistics
-            columns += layer.shape[1]
-    speed = measured_flops_per_s() * threads
-    flops = forward * (PASSES if memory == "lean" else 1.1) + moments
-    largest = max(by_block.values(), default=0)
-    width = max((layer.shape[1] for layer in layers.values()), default=0)
-    hidden = tokens * min((layer.shape[1] for layer in layers.values()), default=0) * FLOAT_BYTES
-    in_work = threads * 2 * width**2 * 8 * 4
-    peak = resident_bytes() + largest * FLOAT_BYTES * 3 + 2 * hidden + in_work
-    if memory == "ample":  # what a halted pass holds: the widest input, the residual, and what will be added to it
-        peak += tokens * width * FLOAT_BYTES + 2 * hidden
-    after = sum(row.bytes_after for row in plan.ledger({}))
-    other = sum(shape_bytes(model, n) for n in model.weights.names())
-    seconds = flops / speed + columns * COLUMN_S / threads + len(parts(model)) * 0.2
-    return Estimate(seconds, int(peak), int(2 * (after + other / 4) + hidden), flops, speed)
+            widest = max(widest, outputs, inputs)
+        if step is not None and step.plugin.STATS != "none":  # in float64: five matrices like the weight, four like H
+            rounding.append(8 * (5 * outputs * inputs + 4 * inputs**2))
+        elif step is not None:
+            rounding.append(FLOAT_BYTES * 4 * outputs * inputs)
+    running = threads * ACTIVATIONS * asked.batch * widest * FLOAT_BYTES
+    if memory == "ample" and plan.needs_data:  # what every halted pass holds: the widest input, and two residuals
+        running = max(running, 3 * asked.positions * widest * FLOAT_BYTES)
+    return COPIES * max(weights.values(), default=0) + running + threads * max(rounding)
 
 
-def shape_bytes(model: Model, name: str) -> int:
-    total = 1
-    for size in model.weights.shape(name):
-        total *= size
-    return total
+def _width(model: Model, layers: Mapping[str, Layer]) -> int:
+    """Channels of the state between parts; a plain module has none to keep."""
+    if not model.family.blocks:
+        return 0
+    return int(getattr(model.config, "hidden_size", 0)) or max(layer.shape[0] for layer in layers.values())
+
+
+def _vocabulary(model: Model) -> int:
+    return int(getattr(model.config, "vocab_size", 0)) if model.kind == "causal-lm" else 0
 
 
 def require(expected: Estimate, out: Path) -> None:
@@ -96,7 +167,8 @@ def require(expected: Estimate, out: Path) -> None:
     space = shutil.disk_usage(folder).free
     if expected.disk_bytes > space:
         raise ResourceError(
-            f"about {expected.disk_bytes / 1e9:.2f} GB of disk are needed at {folder}, {space / 1e9:.2f} GB are free"
+            f"about {expected.disk_bytes / 1e9:.2f} GB of disk are needed at {folder}, and {space / 1e9:.2f} GB are free; "
+            "free some space, or write to another disk"
         )
 
 

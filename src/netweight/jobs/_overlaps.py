@@ -46,7 +46,8 @@ def calibration_text(artifact: Artifact) -> Corpus | str:
     seen = artifact.manifest.calibration or {}
     if "tokens_sha256" not in seen:
         return "calibration used batches given by the caller, not a text that could be read again"
-    source = artifact.recipe.calibration.source  # a name, or a path as it was given
+    name = _name(seen["source"], seen.get("split", ""))
+    source = name if name in data.corpora() else artifact.recipe.calibration.source  # a path as it was given
     try:
         found = data.corpus(source)
     except DataError as error:

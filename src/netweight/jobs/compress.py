@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
@@ -20,7 +19,7 @@ from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
 from netweight.compress import Part, Plan, Waiting, parts, plan, walk
 from netweight.data import Calibration
-from netweight.errors import DataError, PartialError
+from netweight.errors import DataError, ExistsError, PartialError, SettingsError
 from netweight.jobs import _estimate, _parity
 from netweight.jobs._estimate import DryRun
 from netweight.ledger import Ledger
@@ -28,7 +27,6 @@ from netweight.models import Layer, Model
 from netweight.progress import Progress, silent
 from netweight.recipe import Recipe
 
-PROBE_TOKENS = 32
 BATCH_TOKENS = 2048  # per forward pass: large enough for fast products, small enough for memory
 
 
@@ -47,25 +45,37 @@ def compress(
     """See ``netweight.compress``."""
     begun = time.monotonic()
     progress = progress or silent
-    threads = threads or os.cpu_count() or 1
     out = Path(out)
+    if threads < 0:
+        raise SettingsError(f"threads = {threads}: must be 1 or more, or 0 for one per core")
+    threads = threads or os.cpu_count() or 1
+    if out.exists() and not dry_run:
+        raise ExistsError(f"{out} already exists; choose another folder or remove it")
     plan_of = recipes.load(recipe)
     source = _opened(model)
     layers = models.layers(source)
-    chosen = plan(plan_of, layers, allow_partial=allow_partial or dry_run)
-    expected = _estimate.estimate(source, chosen, layers, plan_of, threads, memory)
+    feeds = [feed for block in models.blocks(source) for feed in models.feeds(source, block)]
+    chosen = plan(plan_of, layers, feeds=[feed.layers for feed in feeds], allow_partial=allow_partial or dry_run)
+    given = None if calibration is None else data.from_batches(calibration)
+    ledger = _planned(source, chosen)
+    sizes = _sizes(source, ledger)
+    asked = _estimate.work(chosen, plan_of, given, batch_tokens=BATCH_TOKENS)
+    expected = _estimate.estimate(source, chosen, layers, sizes[1], threads, memory, asked)
     if dry_run:
-        return _dry_run(source, chosen, expected)
+        return DryRun(ledger, expected, *sizes, chosen.problems)
     _estimate.require(expected, out)
-    seen = _calibration(source, chosen, plan_of, calibration)
-    store = Store(out, _fingerprint(source, plan_of, seen, allow_partial))
+    seen = _calibration(source, chosen, plan_of, given)
+    store = Store(out, _fingerprint(source, plan_of, seen))
     layout = _layout(source, chosen, layers)
     waiting = "hold" if memory == "ample" else "repeat"
     _walk(source, chosen, seen, store, layout, threads, waiting, progress)
     total = len(parts(source))
-    manifest = _manifest(source, chosen, plan_of, seen, layout)
-    write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
     records = store.records(total)
+    problems = (*chosen.problems, *_left_undone(chosen, records))
+    if problems and not allow_partial:
+        raise PartialError(f"{len(problems)} things were left undone: {'; '.join(problems[:5])}; or pass allow_partial")
+    manifest = _manifest(source, chosen, plan_of, seen, layout, problems)
+    write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
     final = artifacts.assemble(store, records, manifest, recipe_toml=plan_of.to_toml(), write_config=write_config)
     result = artifacts.open_artifact(final)
     _refuse_fallbacks(result.ledger, allow_partial)
@@ -83,27 +93,33 @@ def compress(
 
 
 def _opened(model: Any) -> Model:
-    """A model to work on; a live module is copied, so that the caller's stays as it is."""
-    if isinstance(model, Model):
-        return model
-    return models.load(copy.deepcopy(model) if isinstance(model, nn.Module) else model)
+    """A model to work on: a copy of what the caller gave, so that the caller's stays as it is."""
+    if isinstance(model, Model | nn.Module):
+        return models.copied(model if isinstance(model, Model) else models.load(model))
+    return models.load(model)
 
 
-def _dry_run(source: Model, assigned: Plan, expected: _estimate.Estimate) -> DryRun:
-    ledger = assigned.ledger({name: models.stored_bytes(source, name) for name in assigned.assignments})
-    stored = {name: source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied}
-    done = {f"{row.module}.weight" for row in ledger if row.action == "planned"}
-    after = sum(size for name, size in stored.items() if name not in done) + sum(
-        row.bytes_after for row in ledger if row.action == "planned"
-    )
-    return DryRun(ledger, expected, sum(stored.values()), after, assigned.problems)
+def _planned(source: Model, assigned: Plan) -> Ledger:
+    stored = {name: models.stored_bytes(source, name) for name in assigned.assignments}
+    kept = {name: models.kept_bytes(source, models.weight_name(name)) for name in assigned.assignments}
+    return assigned.ledger(stored, kept)
 
 
-def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[Any] | None) -> Calibration:
+def _sizes(source: Model, ledger: Ledger) -> tuple[int, int]:
+    """Bytes of all weights as they are stored now, and as they are expected in the artifact."""
+    names = [name for name in source.weights.names() if name not in source.tied]
+    planned = [row for row in ledger if row.action == "planned"]
+    done = {models.weight_name(row.module) for row in planned}
+    kept = sum(models.kept_bytes(source, name) for name in names if name not in done)
+    return sum(map(source.weights.nbytes, names)), kept + sum(row.bytes_after for row in planned)
+
+
+def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Calibration | None) -> Calibration:
     """What the model is run on: the recipe's text, the caller's batches, or a short fixed probe where no step needs data."""
-    if given is not None:
-        seen = data.from_batches(given)
-        return replace(seen, batches=_probe_first(seen.batches))
+    if given is not None and given.batches:
+        return replace(given, batches=_probe_first(given.batches))
+    if given is not None and assigned.needs_data:
+        raise DataError("the calibration batches are empty, and a step of the recipe needs to see what layers are fed")
     if assigned.needs_data and source.kind != "module":
         if source.longest is not None and recipe.calibration.length > source.longest:
             raise DataError(
@@ -117,7 +133,7 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Iterable[
         return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
-    tokens = min(PROBE_TOKENS, source.longest or PROBE_TOKENS)
+    tokens = min(_estimate.PROBE_TOKENS, source.longest or _estimate.PROBE_TOKENS)
     ids = torch.randint(vocabulary, (1, tokens), generator=generator)
     return data.from_batches([{"input_ids": ids}], source="random tokens, to compare the file with the simulation only")
 
@@ -134,18 +150,17 @@ def _probe_first(batches: list[Any]) -> list[Any]:
 
 
 def _no_batches(source: Model) -> Calibration:
-    raise PartialError(
+    raise DataError(
         f"a step of the recipe needs to see what {source.name}'s layers are fed; pass calibration=<batches>, "
         "an iterable of what the module takes"
     )
 
 
-def _fingerprint(source: Model, recipe: Recipe, seen: Calibration, allow_partial: bool) -> dict[str, Any]:
+def _fingerprint(source: Model, recipe: Recipe, seen: Calibration) -> dict[str, Any]:
     return {
         "model": source.sha256,
         "recipe": recipe.sha256,
         "calibration": provenance.sha256_of_json(dict(seen.provenance)),
-        "allow_partial": allow_partial,
         "versions": provenance.versions(),
     }
 
@@ -178,6 +193,7 @@ def _walk(
         record, tensors = _record(part, layout)
         store.put(part.index, record, tensors, part.hidden)
         progress("compress", part.index + 1, total, part.name)
+        del part, record, tensors  # or they would be in memory with the next part's
 
 
 def _record(part: Part, layout: artifacts.Layout) -> tuple[PartRecord, dict[str, torch.Tensor]]:
@@ -191,7 +207,15 @@ def _record(part: Part, layout: artifacts.Layout) -> tuple[PartRecord, dict[str,
     return PartRecord(part.name, f"part-{part.index}.safetensors", part.rows, described, part.digest), tensors
 
 
-def _manifest(source: Model, assigned: Plan, recipe: Recipe, seen: Calibration, layout: str) -> Manifest:
+def _left_undone(assigned: Plan, records: Iterable[PartRecord]) -> list[str]:
+    """Layers that the plan meant to round and the walker had to leave."""
+    rows = [row for record in records for row in record.rows if row.action == "left"]
+    return [f"{row.module}: {row.reason}" for row in rows if assigned.assignments[row.module].rounding]
+
+
+def _manifest(
+    source: Model, assigned: Plan, recipe: Recipe, seen: Calibration, layout: str, problems: tuple[str, ...]
+) -> Manifest:
     before = sum(source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied)
     first = seen.batches[0] if seen.batches else None
     return Manifest(
@@ -206,7 +230,7 @@ def _manifest(source: Model, assigned: Plan, recipe: Recipe, seen: Calibration, 
         probe={"shape": list(first["input_ids"].shape)} if isinstance(first, Mapping) and "input_ids" in first else {},
         versions=provenance.versions(),
         bytes={"before": before},
-        problems=assigned.problems,
+        problems=problems,
     )
 
 

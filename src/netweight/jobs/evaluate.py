@@ -31,7 +31,7 @@ def evaluate(
     *,
     against: Any = None,
     preset: Preset = "default",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = 8,
     threads: int = 0,
     out: str | Path | None = None,
     tasks: Sequence[Task] | None = None,

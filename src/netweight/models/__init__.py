@@ -3,7 +3,7 @@
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, families, family_of
 from netweight.models._fold import fold
-from netweight.models._forward import BlockInputs, capture_block_inputs, run_block, run_tail
+from netweight.models._forward import BlockInputs, capture_block_inputs, evaluating, run_block, run_tail
 from netweight.models._inputs import stage_input
 from netweight.models._layers import Layer, layers, matrix_of, matrix_shape, set_matrix
 from netweight.models._load import load
@@ -12,12 +12,14 @@ from netweight.models._parts import (
     first_tensor,
     input_geometry,
     is_convolution,
+    kept_bytes,
     rest,
     stem,
     stored_bytes,
     stored_tensors,
+    weight_name,
 )
-from netweight.models._rebind import from_folder, with_weights
+from netweight.models._rebind import copied, from_folder, with_weights
 from netweight.models._stream import materialize, release
 from netweight.models._weights import WeightSource
 
@@ -30,6 +32,8 @@ __all__ = [
     "WeightSource",
     "blocks",
     "capture_block_inputs",
+    "copied",
+    "evaluating",
     "families",
     "family_of",
     "feeds",
@@ -38,6 +42,7 @@ __all__ = [
     "from_folder",
     "input_geometry",
     "is_convolution",
+    "kept_bytes",
     "layers",
     "load",
     "materialize",
@@ -53,5 +58,6 @@ __all__ = [
     "stem",
     "stored_bytes",
     "stored_tensors",
+    "weight_name",
     "with_weights",
 ]

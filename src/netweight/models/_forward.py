@@ -69,7 +69,7 @@ def capture_block_inputs(model: Model, batches: Iterable[Any]) -> list[BlockInpu
 @torch.no_grad()
 def run_block(block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """One block on one batch: the positional arguments of the next block, its hidden state first."""
-    with _evaluating(block):
+    with evaluating(block):
         result = block(*args, **kwargs)
     return (result[0] if isinstance(result, tuple) else result, *args[1:])
 
@@ -90,7 +90,7 @@ def run_tail(model: Model, hidden: Tensor) -> Tensor:
     for part in parts:
         materialize(model, part)
         module = model.module.get_submodule(part)
-        with _evaluating(module):
+        with evaluating(module):
             hidden = module(hidden)
     return hidden
 
@@ -108,7 +108,7 @@ def _capture(model: Model, modules: list[nn.Module], batch: Any) -> BlockInputs:
             f"a {model.family.name} model takes batches like {{'input_ids': ids}}, not a {type(batch).__name__}"
         )
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    with _evaluating(model.module), _recording(modules, calls):
+    with evaluating(model.module), _recording(modules, calls):
         try:
             model.module(**{"use_cache": False, **batch})
         except _Reached:
@@ -145,8 +145,8 @@ def _recording(modules: list[nn.Module], calls: list[tuple[tuple[Any, ...], dict
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and back to what each submodule was in."""
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and back to what each submodule was in. Not for two threads on one module at a time."""
     training = [m for m in module.modules() if m.training]
     for m in training:
         m.training = False

@@ -51,7 +51,7 @@ def _smallest(model: Model, name: str, tensor: Tensor) -> Tensor:
     if name not in model.weights.names() or not tensor.is_floating_point():
         return tensor
     dtype = FLOATS.get(model.weights.stored_as(name))
-    if dtype is None or dtype == tensor.dtype:
+    if dtype is None or dtype.itemsize >= tensor.dtype.itemsize:
         return tensor
     smaller = tensor.to(dtype)
     return smaller if torch.equal(smaller.to(tensor.dtype), tensor) else tensor
@@ -61,6 +61,24 @@ def stored_bytes(model: Model, layer: str) -> int:
     """Bytes a layer's weight takes where the model came from; 0 for one that shares another's."""
     name = join(layer, "weight")
     return 0 if name in model.tied or name not in model.weights.names() else model.weights.nbytes(name)
+
+
+def kept_bytes(model: Model, name: str) -> int:
+    """Bytes a tensor takes in an artifact when it is left as it is; 0 for one that shares another's.
+
+    What the source held packed (GGUF blocks) is written in the type the model computes in.
+    """
+    if name in model.tied or name not in model.weights.names():
+        return 0
+    used, held = model.module.state_dict()[name], FLOATS.get(model.weights.stored_as(name))
+    if not used.is_floating_point():
+        return model.weights.nbytes(name)
+    return used.numel() * min(used.dtype.itemsize, held.itemsize if held else used.dtype.itemsize)
+
+
+def weight_name(layer: str) -> str:
+    """Name of a layer's weight; the module itself may be the layer."""
+    return join(layer, "weight")
 
 
 def input_geometry(module: nn.Module) -> tuple[Any, ...]:

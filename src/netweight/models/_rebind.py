@@ -15,7 +15,7 @@ from netweight.models import _load
 from netweight.models._layers import stored_layout
 from netweight.models._model import Model
 from netweight.models._stream import META, tied_names
-from netweight.models._weights import WeightSource
+from netweight.models._weights import LiveSource, WeightSource
 
 ToWeight = Callable[[str, Tensor], Tensor]  # layer name, (O, I) matrix -> the weight as the module stores it
 MakeSource = Callable[[Mapping[str, tuple[int, ...]], ToWeight], WeightSource]
@@ -31,6 +31,17 @@ def with_weights(model: Model, make: MakeSource, *, module: Literal["same", "cop
     target = copy.deepcopy(model.module) if module == "copy" else model.module
     _empty_all(target, dict(model.tied))
     return replace(model, module=target, weights=make(shapes_of(target, model.tied), to_weight_of(target)))
+
+
+def copied(model: Model) -> Model:
+    """The model with a module of its own, so that what is done to one is not seen in the other.
+
+    A live module's tensors are copied. A streamed model's copy is empty, and filled from the same source.
+    """
+    empty = {} if model.live else {id(p): nn.Parameter(p.detach().to(META), False) for p in model.module.parameters()}
+    module = copy.deepcopy(model.module, empty)  # pyright: ignore[reportArgumentType]
+    weights = LiveSource(module) if model.live else model.weights
+    return replace(model, module=module, weights=weights, open_tokenizer=model.open_tokenizer and model.tokenizer)
 
 
 def from_folder(folder: Path, make: MakeSource, *, dtype: torch.dtype = torch.float32) -> Model:

@@ -102,14 +102,22 @@ def _fill(model: Model, owner: str, members: tuple[str, ...]) -> bool:
     if name is None:
         raise ModelError(f"{model.source} lacks {owner}, which {model.name} needs")
     tensor = model.weights.load(name)
+    empty = _get(model.module, owner)
     if tensor.is_floating_point():
-        tensor = tensor.to(model.dtype)
-    want = tuple(_get(model.module, owner).shape)
+        tensor = tensor.to(empty.dtype)
+    want = tuple(empty.shape)
     if tuple(tensor.shape) != want:
         raise ModelError(f"{model.source}: {name} has shape {tuple(tensor.shape)}, {model.name} needs {want}")
     _check_finite(name, tensor)
-    _put(model.module, members, tensor)
+    _put(model.module, members, _laid_out_as(empty, tensor))
     return True
+
+
+def _laid_out_as(empty: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor with the strides of what it fills: some kernels are chosen by them, and differ in the last bit."""
+    if tensor.stride() == empty.stride():
+        return tensor
+    return torch.empty_strided(empty.shape, empty.stride(), dtype=tensor.dtype).copy_(tensor)
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:
