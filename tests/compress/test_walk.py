@@ -190,7 +190,9 @@ def test_naming_the_tied_head_quantizes_the_embedding_it_shares(tmp_path):
 def test_an_untied_head_is_rounded_on_what_the_quantized_blocks_give_it(tmp_path):
     module = tiny.llama(tied=False)
     folder = tiny.saved(module, tmp_path / "model")
-    made = tiny.compress(double(folder), tmp_path / "out", tiny.step("gptq", "int4-g64", range="minmax", only=["*_proj", "lm_head"]))
+    made = tiny.compress(
+        double(folder), tmp_path / "out", tiny.step("gptq", "int4-g64", range="minmax", only=["*_proj", "lm_head"])
+    )
     module.double()
     slow_gptq(module, "llama", "int4-g64")
     hessian = moments_of(inputs_of(module, "lm_head")).hessian_II.numpy()
