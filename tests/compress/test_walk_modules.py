@@ -51,7 +51,9 @@ def test_the_ledgers_output_error_is_what_the_layers_output_really_lost(kind, tm
     make, shape = KINDS[kind]
     module = filled(nn.Sequential(make(), nn.ReLU()))
     batches = [random(*shape, seed=n) for n in range(3)]
-    made = tiny.compress(module, tmp_path / "out", tiny.step("gptq", "int3-channel", range="minmax"), calibration=batches)
+    made = tiny.compress(
+        module, tmp_path / "out", tiny.step("gptq", "int3-channel", range="minmax"), calibration=batches
+    )
     (row,) = made.ledger.quantized()
     weight = runtime.load(made, into=module).module[0].weight.detach()
     original = module[0].weight.detach()
