@@ -1,4 +1,4 @@
-"""Compress all-MiniLM-L6-v2 to int4-g64 by several recipes and measure STS-B (dev) beside the original.
+"""Compress all-MiniLM-L6-v2 to int4-g64 (its word embeddings to int8-g64) by several recipes and measure STS-B (dev) beside the original.
 
     python benchmarks/minilm.py --out benchmarks/records/<date>_minilm-int4_<hardware>
 

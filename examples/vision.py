@@ -91,13 +91,12 @@ def main(arguments: list[str] | None = None) -> int:
     test = Labelled(pictures, labels, "cifar10-jpeg", f"test_a, {settings.images} spread evenly")
     tasks = [task("bytes"), task("top1_accuracy", test), task("latency", test, batch=32, repetitions=5)]
     with progress_bars() as progress:
-        artifact = netweight.compress(
-            module, recipe.load(RECIPE), out=settings.out / "int4", calibration=seen.split(64), progress=progress
-        )
-        claims = netweight.evaluate(artifact, against=module, tasks=tasks, batch_size=64, progress=progress)
-    show(artifact)
+        out = settings.out / "int4"
+        batches = seen.split(64)
+        show(netweight.compress(module, recipe.load(RECIPE), out=out, calibration=batches, progress=progress))
+        claims = netweight.evaluate(out, against=module, tasks=tasks, batch_size=64, progress=progress)
     show(claims)
-    show(netweight.report(artifact, out=settings.out / "report.html"))
+    show(netweight.report(out, out=settings.out / "report.html"))
     return 0
 
 

@@ -23,8 +23,10 @@ def example(name: str) -> ModuleType:
     return module
 
 
-def test_the_demo_does_the_main_job_on_whatever_model_it_is_given(tmp_path: Path, tiny_folder: Path, monkeypatch, capsys):
-    """The same steps on a tiny model: its recipes' names are kept, their formats fit its narrow layers."""
+def test_the_demo_does_the_main_job_on_whatever_model_it_is_given(
+    tmp_path: Path, tiny_folder: Path, monkeypatch, capsys
+):
+    """The same steps on a tiny model; groups of 32 fit its narrow layers."""
     demo = example("demo")
     recipes = tmp_path / "recipes"
     recipes.mkdir()
@@ -39,9 +41,12 @@ def test_the_demo_does_the_main_job_on_whatever_model_it_is_given(tmp_path: Path
     shown = capsys.readouterr().out
     assert "perplexity" in shown and "Report: " in shown and "netweight run" in shown
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "NVFP4" in page and "int3-g64 GPTQ" in page and "share no 13-grams" in page
+    assert "NVFP4" in page and "int3-g32 GPTQ" in page and "share no 13-grams" in page
     for name in demo.CHOSEN:
-        assert {claim.subject for claim in read_claims(tmp_path / "out" / name / "claims.jsonl")} == {name, "tiny-llama"}
+        assert {claim.subject for claim in read_claims(tmp_path / "out" / name / "claims.jsonl")} == {
+            name,
+            "tiny-llama",
+        }
 
 
 def test_the_demo_explains_itself_and_says_what_to_install(monkeypatch, capsys):
