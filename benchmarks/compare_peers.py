@@ -1,4 +1,4 @@
-"""netweight beside its peers, on the same model, tokens, bits and machine, in one sitting.
+"""netweight beside its peers, on the same model, tokens, bits and machine, in one run.
 
 Every contestant compresses in a process of its own, in its own environment; runs are interleaved (A, B, C, A, B, C), so
 that a busy minute falls on all of them. One judge then measures the decoded weights of all on the same test windows.

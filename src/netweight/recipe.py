@@ -72,8 +72,8 @@ class Recipe:
     name: str = ""
 
     def to_table(self) -> dict[str, Any]:
-        head: dict[str, Any] = {"name": self.name} if self.name else {}
-        return head | {
+        return {
+            "name": self.name,
             "seed": self.seed,
             "calibration": self.calibration.model_dump(),
             "step": [step.to_table() for step in self.steps],

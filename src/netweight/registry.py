@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 
 from netweight.errors import UnknownName, nearest
@@ -21,6 +22,8 @@ def find(package: str, name: str) -> ModuleType:
     Raises:
       UnknownName: no file of that name; the nearest name is offered.
     """
+    if (known := sys.modules.get(f"{package}.{name}")) is not None and not name.startswith("_"):
+        return known  # asked for once per layer: no need to read the folder again
     if name not in names(package):
         room = package.rsplit(".", 1)[-1]
         raise UnknownName(f"{name!r} is not in {room}{nearest(name, names(package))}")

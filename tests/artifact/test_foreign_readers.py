@@ -1,4 +1,4 @@
-"""transformers reads our folder by itself: to the same weights where the layout can say the format, not at all where it cannot."""
+"""transformers reads our folder by itself: to the same weights where its layout can say the format, else not at all."""
 
 from __future__ import annotations
 

@@ -103,13 +103,16 @@ def plan(
         if layer.tied_to:
             chosen[layer.tied_to] = [s for s in recipe.steps if s in chosen[layer.tied_to] or s in chosen[name]]
     misfits: list[str] = []
+    blocked: list[Step] = []  # steps of layers that cannot be done
     assignments: dict[str, Assignment] = {}
     for name, layer in layers.items():
         made, problem = _assign(layer, chosen[layer.tied_to or name])
         assignments[name] = made
+        blocked += chosen[layer.tied_to or name] if problem else []
         if problem and not layer.tied_to:
             (misfits if problem.startswith("misfit: ") else problems).append(problem.removeprefix("misfit: "))
-    problems += _idle(recipe, assignments, feeds)
+    others = [(number, step) for number, step in enumerate(recipe.steps, 1) if not any(step is s for s in blocked)]
+    problems += _idle(others, assignments, feeds)
     if misfits and not allow_partial:
         raise FormatError(_listed(misfits, "layers do not fit their format"))
     if problems and not allow_partial:
@@ -166,10 +169,12 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
     return Assignment(**base, rescaling=rescaling, rounding=rounding), ""
 
 
-def _idle(recipe: Recipe, assignments: Mapping[str, Assignment], feeds: Sequence[Sequence[str]]) -> list[str]:
-    """One message per step that ends up with nothing to do."""
+def _idle(
+    steps: Sequence[tuple[int, Step]], assignments: Mapping[str, Assignment], feeds: Sequence[Sequence[str]]
+) -> list[str]:
+    """One message per numbered step that ends up with nothing to do."""
     found = []
-    for number, step in enumerate(recipe.steps, 1):
+    for number, step in steps:
         rounds = any(a.rounding is step for a in assignments.values())
         rescales = {a.name for a in assignments.values() if any(s is step for s in a.rescaling)}
         if rounds or any(rescales.issuperset(layers) for layers in feeds):
