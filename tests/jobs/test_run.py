@@ -56,8 +56,15 @@ def test_an_artifact_of_no_language_model_is_refused(workplace: Path):
         netweight.run("plain", prompt="a")
 
 
+# Every linear layer takes 20 ms, so that the text is still being written when the signal comes.
+SLOWLY = (
+    "import sys, time, torch; forward = torch.nn.Linear.forward; "
+    "torch.nn.Linear.forward = lambda self, x: (time.sleep(0.02), forward(self, x))[1]; "
+)
+
+
 def test_ctrl_c_ends_the_text_and_the_program(workplace: Path):
-    script = "import sys; from netweight.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = SLOWLY + "from netweight.cli import main; sys.exit(main(sys.argv[1:]))"
     words = ["run", "int4", "--prompt", "an", "--max-tokens", "250", "--temperature", "3"]
     process = subprocess.Popen(
         [sys.executable, "-c", script, *words],
@@ -68,5 +75,5 @@ def test_ctrl_c_ends_the_text_and_the_program(workplace: Path):
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(1)  # the text has begun
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130  # seconds; 250 tokens at this temperature would not end the program with 130
+    assert process.wait(timeout=60) == 130  # all 250 tokens would take longer than this
     assert process.stderr.read().decode().endswith("interrupted\n")
