@@ -121,13 +121,14 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Calibrati
     if given is not None and assigned.needs_data:
         raise DataError("the calibration batches are empty, and a step of the recipe needs to see what layers are fed")
     if assigned.needs_data and source.kind != "module":
+        tokenizer = source.tokenizer()
         if source.longest is not None and recipe.calibration.length > source.longest:
             raise DataError(
                 f"calibration windows of {recipe.calibration.length} tokens are longer than the {source.longest} "
                 f"{source.name} can read; set length = {source.longest} or less under [calibration]"
             )
         rows = max(1, BATCH_TOKENS // recipe.calibration.length)
-        seen = data.calibration(recipe.calibration, source.tokenizer(), seed=recipe.seed, rows=rows)
+        seen = data.calibration(recipe.calibration, tokenizer, seed=recipe.seed, rows=rows)
         return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
         return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
