@@ -157,7 +157,7 @@ def _claims(claims: Sequence[Claim]) -> RenderableType:
         against = claim.comparison
         table.add_row(
             Text(claim.subject),
-            Text(claim.metric),
+            Text(" on ".join(part for part in (claim.metric, _source(claim)) if part)),
             number(claim.value) if claim.provenance == "measured" else f"{number(claim.value)} ({claim.provenance})",
             claim.unit,
             _interval(claim.low, claim.high),
@@ -166,6 +166,11 @@ def _claims(claims: Sequence[Claim]) -> RenderableType:
             (against.verdict or "") if against else "",
         )
     return table
+
+
+def _source(claim: Claim) -> str:
+    """The data a claim was measured on; "" for one that needs none."""
+    return "/".join(str(part) for part in (claim.data.get("source"), claim.data.get("split")) if part)
 
 
 def _interval(low: float | None, high: float | None) -> str:
