@@ -71,6 +71,7 @@ def test_ctrl_c_ends_the_text_and_the_program(workplace: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs inherit it ignored
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(1)  # the text has begun
