@@ -76,3 +76,8 @@ def _expand(value_RG: Tensor, format: Format, shape: tuple[int, int]) -> Tensor:
     if format.group > 0:
         value_RG = value_RG.repeat_interleave(format.group, dim=1)[:, : shape[1]]
     return value_RG
+
+
+def in_units(weight: Tensor, scale: Tensor) -> Tensor:
+    """weight / scale; 0 where the scale is 0, which stands for a block of zeros."""
+    return torch.where(scale > 0, weight / scale, torch.zeros((), dtype=weight.dtype, device=weight.device))

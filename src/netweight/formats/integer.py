@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from netweight.formats._format import Format, group_of
-from netweight.formats._qtensor import Params
+from netweight.formats._qtensor import Params, in_units
 
 NAMES = (
     *(
@@ -61,7 +61,7 @@ def to_codes(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """uint8 codes, clamped to 0 … 2^b - 1; where the scale is 0 the code is the zero."""
-    units = torch.where(scale > 0, weight / scale, torch.zeros((), dtype=weight.dtype, device=weight.device))
+    units = in_units(weight, scale)
     offset = 2 ** (format.bits - 1) if zero is None else zero
     if format.zero == "fp16":
         units, offset = units + offset, 0

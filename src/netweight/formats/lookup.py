@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netweight.errors import FormatError
 from netweight.formats._format import Format, group_of
-from netweight.formats._qtensor import Params
+from netweight.formats._qtensor import Params, in_units
 
 NF4 = (
     -1.0,
@@ -62,7 +62,7 @@ def to_codes(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Index of the nearest table entry (ternary ties go to 0); where the scale is 0, the entry 0."""
-    units = torch.where(scale > 0, weight / scale, torch.zeros((), dtype=weight.dtype, device=weight.device))
+    units = in_units(weight, scale)
     if rounding == "stochastic":
         return _stochastic(units, format, generator)
     if format.element == "ternary":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from netweight.formats import _minifloat
 from netweight.formats._format import Format, group_of
-from netweight.formats._qtensor import Params
+from netweight.formats._qtensor import Params, in_units
 
 NAMES = tuple(f"{e}-{g}" for e in ("e2m1", "e4m3", "e5m2") for g in ("g32", "g64", "g128", "channel", "tensor"))
 
@@ -40,7 +40,7 @@ def to_codes(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """uint8 codes, saturating; where the scale is 0 the code is 0."""
-    units = torch.where(scale > 0, weight / scale, torch.zeros((), dtype=weight.dtype, device=weight.device))
+    units = in_units(weight, scale)
     return _minifloat.cast(units, format.element, rounding=rounding, generator=generator)  # pyright: ignore[reportArgumentType]
 
 
