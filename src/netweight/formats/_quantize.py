@@ -100,8 +100,7 @@ def checked(weight_OI: Tensor, format: Format) -> Tensor:
         raise FormatError(f"{format.name}: needs a matrix (outputs, inputs), got shape {tuple(weight_OI.shape)}")
     format.grid((weight_OI.shape[0], weight_OI.shape[1]))
     weight_OI = weight_OI if weight_OI.dtype == torch.float64 else weight_OI.float()
-    if not bool(torch.isfinite(weight_OI).all()):
-        bad = int((~torch.isfinite(weight_OI)).sum())
+    if not bool(torch.isfinite(weight_OI.sum())) and (bad := int((~torch.isfinite(weight_OI)).sum())):
         raise FormatError(f"{format.name}: {bad} of {weight_OI.numel()} weights are NaN or Inf")
     return weight_OI
 

@@ -12,6 +12,7 @@ from netweight.errors import ModelError
 from netweight.models._family import base_path, join
 from netweight.models._layers import CONVS, TRANSPOSED_CONVS
 from netweight.models._model import Model, blocks
+from netweight.models._stream import named_tensor
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -70,7 +71,7 @@ def kept_bytes(model: Model, name: str) -> int:
     """
     if name in model.tied or name not in model.weights.names():
         return 0
-    used, held = model.module.state_dict()[name], FLOATS.get(model.weights.stored_as(name))
+    used, held = named_tensor(model.module, name), FLOATS.get(model.weights.stored_as(name))
     if not used.is_floating_point():
         return model.weights.nbytes(name)
     return used.numel() * min(used.dtype.itemsize, held.itemsize if held else used.dtype.itemsize)

@@ -53,7 +53,7 @@ def release(model: Model, prefix: str = "") -> None:
         members = groups.get(owner, (owner,))
         if stored.isdisjoint(members):  # computed by the module itself, such as position numbers
             continue
-        empty = _get(model.module, owner).to(META)
+        empty = named_tensor(model.module, owner).to(META)
         _put(model.module, members, empty)
 
 
@@ -93,7 +93,7 @@ def tied_names(module: nn.Module) -> dict[str, str]:
 
 
 def _fill(model: Model, owner: str, members: tuple[str, ...]) -> bool:
-    filled = [t for name in members if (t := _get(model.module, name)).device != META]
+    filled = [t for name in members if (t := named_tensor(model.module, name)).device != META]
     if filled:
         _put(model.module, members, filled[0])
         return False
@@ -102,7 +102,7 @@ def _fill(model: Model, owner: str, members: tuple[str, ...]) -> bool:
     if name is None:
         raise ModelError(f"{model.source} lacks {owner}, which {model.name} needs")
     tensor = model.weights.load(name)
-    empty = _get(model.module, owner)
+    empty = named_tensor(model.module, owner)
     if tensor.is_floating_point():
         tensor = tensor.to(empty.dtype)
     want = tuple(empty.shape)
@@ -153,7 +153,8 @@ def _tensors(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
     return iter(below)
 
 
-def _get(module: nn.Module, name: str) -> Tensor:
+def named_tensor(module: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer of this name. Raises: ModelError: there is none."""
     parent, _, leaf = name.rpartition(".")
     holder = module.get_submodule(parent)
     tensor = holder._parameters.get(leaf)
