@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netweight.models import Model as Model
     from netweight.recipe import Recipe as Recipe
     from netweight.recipe import Step as Step
+    from netweight.verbs import bench as bench
     from netweight.verbs import compress as compress
     from netweight.verbs import doctor as doctor
     from netweight.verbs import evaluate as evaluate
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from netweight.verbs import verify as verify
     from netweight.verbs import weigh as weigh
 
-_VERBS = ("weigh", "compress", "evaluate", "report", "verify", "run", "doctor")
+_VERBS = ("weigh", "compress", "evaluate", "report", "verify", "run", "bench", "doctor")
 _NOUNS = {
     "Artifact": "artifact",
     "Calibration": "data",

@@ -15,6 +15,7 @@ NetweightError
 │   ├── CorruptError     bytes differ from the manifest
 │   └── ParityError      the file does not compute what the simulation computed
 ├── EvidenceError        a claim cannot be recomputed or does not hold
+├── KernelError          a kernel is missing, or was asked for what it cannot do
 └── ResourceError        too little memory or disk, said before starting where possible
 """
 
@@ -86,6 +87,10 @@ class EvidenceError(NetweightError):
     def __init__(self, message: str, *, found: object = None) -> None:
         super().__init__(message)
         self.found = found
+
+
+class KernelError(NetweightError):
+    """A kernel is missing, or was asked for what it cannot do."""
 
 
 class ResourceError(NetweightError):

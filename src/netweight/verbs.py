@@ -1,4 +1,4 @@
-"""The verbs: weigh, compress, evaluate, report, verify, run, doctor. Each delegates once to the job of its name.
+"""The verbs: weigh, compress, evaluate, report, verify, run, bench, doctor. Each delegates once to the job of its name.
 
 These signatures are also the command line: a positional parameter is an argument, a keyword-only one an option, and the
 text under ``Args:`` its help. What cannot be typed (batches, a progress callback) is for Python only. Nothing heavy is
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from netweight.artifact import Artifact
     from netweight.claim import Claim
     from netweight.evaluate import Task
     from netweight.jobs._estimate import DryRun
+    from netweight.jobs.bench import Benchmark
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.run import Generation
     from netweight.jobs.verify import Verification
@@ -190,7 +192,14 @@ def verify(
 
 
 def run(
-    artifact: Folder | Source, *, prompt: str, max_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+    artifact: Folder | Source,
+    *,
+    prompt: str,
+    max_tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    threads: int = 0,
+    require_kernels: bool = False,
 ) -> Generation:
     """Generate text with an artifact, piece by piece as it comes.
 
@@ -200,14 +209,72 @@ def run(
       max_tokens: most tokens to generate.
       temperature: 0 takes the likeliest token; above 0 samples.
       seed: of the sampling.
+      threads: of the kernels; 0 takes as many as torch does.
+      require_kernels: an error, not a slow path, where a layer has no packed kernel.
     Returns:
       Pieces of text; its ``path`` says how the layers are computed.
     Raises:
       ArtifactError: not an artifact of a language model.
+      KernelError: ``require_kernels``, and a layer has none.
     """
     from netweight.jobs.run import run as job
 
-    return job(artifact, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    return job(
+        artifact,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        threads=threads,
+        require_kernels=require_kernels,
+    )
+
+
+def bench(
+    artifact: Folder,
+    *,
+    against: Source | None = None,
+    prompt_tokens: int = 128,
+    rounds: int = 7,
+    tokens: int = 16,
+    threads: int = 0,
+    require_kernels: bool = False,
+    into: Module | None = None,
+    example: Tensor | None = None,
+    json: bool = False,
+) -> Benchmark | str:
+    """Measure how fast an artifact runs here, beside its decoded weights or the original.
+
+    Args:
+      artifact: artifact folder.
+      against: what to put beside it: the original, or another artifact; its own weights decoded to float32 if absent.
+      prompt_tokens: tokens read at once when prefill is measured.
+      rounds: repetitions; contestants take turns.
+      tokens: tokens written in one repetition.
+      threads: 0 takes as many as torch does.
+      require_kernels: an error, not a slow path, where a layer has no packed kernel.
+      into: architecture of an artifact of a plain module.
+      example: input of an artifact that is no language model.
+      json: plain data as JSON instead of a table.
+    Returns:
+      Speeds, memory, and the share of this machine's read speed; its JSON text with ``json``.
+    Raises:
+      ArtifactError: not an artifact. KernelError: ``require_kernels``, and a layer has none.
+    """
+    from netweight.jobs.bench import bench as job
+
+    return job(
+        artifact,
+        against=against,
+        prompt_tokens=prompt_tokens,
+        rounds=rounds,
+        tokens=tokens,
+        threads=threads,
+        require_kernels=require_kernels,
+        into=into,
+        example=example,
+        json=json,
+    )
 
 
 def doctor(*, json: bool = False) -> Checkup | str:

@@ -19,5 +19,5 @@ def test_a_matrix_of_one_group_per_row_is_stored_and_restored(name: str, outputs
     weight_OI = torch.randn(outputs, 32, generator=torch.Generator().manual_seed(outputs))
     q = formats.quantize(weight_OI, format)
     tensors = _layout.store("layer", q, layout)
-    back = _layout.restore("layer", tensors, format, (outputs, 32), layout)
+    back = formats.unpack(_layout.arrays_of("layer", tensors, format, layout), format, (outputs, 32))
     assert torch.equal(back.decode(), q.decode())

@@ -26,7 +26,7 @@ from netweight.models import weight_name
 
 Layout = Literal["compressed-tensors", "netweight"]
 WHOLE_TENSOR = -1  # ``Format.group`` of one scale for everything
-OWN = ("codes", "scale", "zero", "tensor_scale")
+OWN = ("codes", "scale", "zero", "tensor_scale", "row_scale")
 BLOCK_FLOATS = {"nvfp4": "nvfp4-pack-quantized", "mxfp4": "mxfp4-pack-quantized", "mxfp6-e2m3": "mxfp6-pack-quantized"}
 MXFP8 = "mxfp8-e4m3"
 
@@ -39,7 +39,7 @@ def compression_format(format: Format) -> str | None:
         return BLOCK_FLOATS[format.name]
     if format.name == MXFP8:
         return "mxfp8-quantized"
-    if format.family == "integer" and format.group >= 0 and format.zero != "fp16":
+    if format.family == "integer" and format.group >= 0 and format.zero != "fp16" and format.scale == "fp16":
         return "pack-quantized"
     if format.family == "minifloat" and format.element == "e4m3":
         return "float-quantized"
@@ -99,7 +99,7 @@ def store(layer: str, q: QTensor, layout: Layout) -> dict[str, Tensor]:
 def keys(layer: str, format: Format, layout: Layout) -> tuple[str, ...]:
     """Names in the file that belong to one layer's weight."""
     if layout == "netweight":
-        parts = ["codes", "scale"] + (["zero"] if format.zero != "none" else [])
+        parts = ["codes", "scale"] + (["zero"] if format.zero != "none" else []) + (["row_scale"] * format.two_level)
         return tuple(f"{weight_name(layer)}.{p}" for p in parts + (["tensor_scale"] if format.tensor_scale else []))
     kind = compression_format(format)
     parts = ["weight_scale", "weight" if kind in ("mxfp8-quantized", "float-quantized") else "weight_packed"]
@@ -108,21 +108,18 @@ def keys(layer: str, format: Format, layout: Layout) -> tuple[str, ...]:
     return tuple(f"{layer}.{p}" for p in parts + (["weight_global_scale"] if format.tensor_scale else []))
 
 
-def restore(
-    layer: str, tensors: Mapping[str, Tensor], format: Format, shape: tuple[int, int], layout: Layout
-) -> QTensor:
-    """The quantized matrix from its tensors in the file.
+def arrays_of(layer: str, tensors: Mapping[str, Tensor], format: Format, layout: Layout) -> dict[str, Tensor]:
+    """A layer's tensors in the file as ``formats.pack`` gave them.
 
     Raises:
-      CorruptError: a tensor is missing. FormatError: one has the wrong shape.
+      CorruptError: a tensor is missing.
     """
     missing = [key for key in keys(layer, format, layout) if key not in tensors]
     if missing:
         raise CorruptError(f"{missing[0]} is missing from the artifact")
     if layout == "netweight":
         own = {key: f"{weight_name(layer)}.{key}" for key in OWN}
-        arrays = {key: tensors[name] for key, name in own.items() if name in tensors}
-        return formats.unpack(arrays, format, shape)
+        return {key: tensors[name] for key, name in own.items() if name in tensors}
     scale = tensors[f"{layer}.weight_scale"]
     codes = tensors.get(f"{layer}.weight_packed", tensors.get(f"{layer}.weight"))
     if codes is None:
@@ -133,7 +130,7 @@ def restore(
         arrays["zero"] = _bytes(zero.T).T.contiguous()
     if (top := tensors.get(f"{layer}.weight_global_scale")) is not None:
         arrays["tensor_scale"] = top
-    return formats.unpack(arrays, format, shape)
+    return arrays
 
 
 def _foreign_scale(stored: Tensor, format: Format) -> Tensor:

@@ -21,7 +21,7 @@ from netweight.artifact._manifest import LayerRecord, Manifest
 from netweight.artifact._store import opened
 from netweight.claim import Claim, read_claims
 from netweight.errors import ArtifactError, CorruptError
-from netweight.formats import QTensor
+from netweight.formats import Format, QTensor
 from netweight.ledger import Ledger
 from netweight.provenance import sha256_of_file
 from netweight.recipe import Recipe
@@ -89,11 +89,11 @@ class Artifact:
         with self._opened(self._files[name].name) as file:
             return file.get_tensor(name)
 
-    def qtensor(self, layer: str) -> QTensor:
-        """One layer's quantized matrix.
+    def stored(self, layer: str) -> tuple[dict[str, Tensor], Format, tuple[int, int]]:
+        """One layer's packed tensors as ``formats.pack`` gives them, their format, and the shape of the matrix.
 
         Raises:
-          ArtifactError: the layer is not quantized. CorruptError, FormatError: its tensors are missing or misshapen.
+          ArtifactError: the layer is not quantized. CorruptError: a tensor is missing.
         """
         if layer not in self.manifest.layers:
             raise ArtifactError(f"{layer!r} is not quantized in {self.path}")
@@ -101,7 +101,15 @@ class Artifact:
         format = formats.get(record.format)
         layout: _layout.Layout = "netweight" if self.manifest.layout == "netweight" else "compressed-tensors"
         tensors = {key: self.tensor(key) for key in _layout.keys(layer, format, layout) if key in self._files}
-        return _layout.restore(layer, tensors, format, record.shape, layout)
+        return _layout.arrays_of(layer, tensors, format, layout), format, record.shape
+
+    def qtensor(self, layer: str) -> QTensor:
+        """One layer's quantized matrix.
+
+        Raises:
+          ArtifactError: the layer is not quantized. CorruptError, FormatError: its tensors are missing or misshapen.
+        """
+        return formats.unpack(*self.stored(layer))
 
     def plain_names(self) -> tuple[str, ...]:
         """Tensors that are stored as they are used."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PYTHON_ONLY = ("Iterable[", "Progress")  # batches and callbacks have no words
+PYTHON_ONLY = ("Iterable[", "Progress", "Module", "Tensor")  # batches, callbacks and live objects have no words
 SIMPLE: dict[str, type] = {"bool": bool, "int": int, "float": float}
 SECTION = re.compile(r"^(Args|Returns|Raises|Source|Yields):\s*$", re.MULTILINE)
 

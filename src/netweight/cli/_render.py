@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netweight.artifact import Artifact
     from netweight.claim import Claim
     from netweight.jobs._estimate import DryRun
+    from netweight.jobs.bench import Benchmark, Speed
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
@@ -262,8 +263,37 @@ def _path(path: Path) -> RenderableType:
     return Text(f"wrote {path}")
 
 
+def _benchmark(found: Benchmark) -> RenderableType:
+    read = f", read speed {found.read_gb_s.value:.3g} GB/s" if found.read_gb_s else ""
+    title = f"{found.artifact}: {found.isa} kernels, {found.threads} threads{read}"
+    numeric = ("written /s", "read /s", "share of read speed", "MB per step", "in memory", "load s")
+    table = _table(title, "", *numeric, "path", right=numeric)
+    for row in found.contestants:
+        share = "–" if row.read_share is None else f"{row.read_share:.2f}"
+        table.add_row(
+            row.name,
+            _speed(row.decode),
+            _speed(row.prefill),
+            share,
+            f"{row.bytes_per_step / 1e6:.1f}",
+            size(row.bytes_in_memory),
+            f"{row.load_s:.2f}",
+            row.path,
+        )
+    unit = f"tokens, {found.prompt_tokens} read at once" if found.contestants[0].decode else "inputs"
+    return Group(table, Text(f"speeds in {unit}; median [95 % interval of the median] over rounds"))
+
+
+def _speed(speed: Speed | None) -> str:
+    if speed is None:
+        return "–"
+    bounds = "" if speed.low is None or speed.high is None else f" [{speed.low:.4g}, {speed.high:.4g}]"
+    return f"{speed.value:.4g}{bounds}"
+
+
 TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "Artifact": _artifact,
+    "Benchmark": _benchmark,
     "Checkup": _checkup,
     "Claim": lambda claim: _claims([claim]),
     "DryRun": _dry_run,

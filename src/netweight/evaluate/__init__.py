@@ -9,6 +9,7 @@ from netweight.evaluate._bench import Bench
 from netweight.evaluate._items import Items, Labelled, Text
 from netweight.evaluate._paired import holm, verdict
 from netweight.evaluate._run import run
+from netweight.evaluate._statistics import median_interval
 from netweight.evaluate._subject import Subject
 from netweight.evaluate._task import Quantity, Task, task
 from netweight.evaluate._tokens import TokenView
@@ -27,6 +28,7 @@ __all__ = [
     "Text",
     "TokenView",
     "holm",
+    "median_interval",
     "run",
     "task",
     "verdict",

@@ -1,18 +1,20 @@
 """Number formats: rows of data, one implementation, exact to the bit."""
 
-from netweight.formats._format import Format, catalogue, families, get
+from netweight.formats._format import SCALE_BITS, Format, catalogue, families, get
 from netweight.formats._minifloat import cast, uncast
-from netweight.formats._packing import pack, unpack
+from netweight.formats._packing import check_stored, pack, row_scale, scale_codes, unpack, unpack_bits
 from netweight.formats._qtensor import Params, QTensor, expand
 from netweight.formats._quantize import blocks, encode, fake_quantize, fit, quantize
 
 __all__ = [
+    "SCALE_BITS",
     "Format",
     "Params",
     "QTensor",
     "blocks",
     "cast",
     "catalogue",
+    "check_stored",
     "encode",
     "expand",
     "fake_quantize",
@@ -21,6 +23,9 @@ __all__ = [
     "get",
     "pack",
     "quantize",
+    "row_scale",
+    "scale_codes",
     "uncast",
     "unpack",
+    "unpack_bits",
 ]

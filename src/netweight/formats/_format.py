@@ -12,7 +12,8 @@ from netweight import registry
 from netweight.errors import FormatError, UnknownName, nearest
 
 ROOM = "netweight.formats"
-SCALE_BITS = {"fp16": 16, "fp32": 32, "e8m0": 8, "e4m3": 8}
+SCALE_BITS = {"fp16": 16, "fp32": 32, "e8m0": 8, "e4m3": 8, "u8": 8, "u6": 6}
+TWO_LEVEL = ("u8", "u6")  # whole numbers, under a float16 scale for each row
 WORD_BITS = {"int": 32}  # rows of integer codes are padded to whole 32-bit words, all others to bytes
 WHOLE_ROW, WHOLE_TENSOR = 0, -1
 
@@ -29,7 +30,7 @@ class Format:
     element: str  # "int", "e2m1", ..., "nf4", "ternary"
     bits: int  # of one unpacked code
     group: int
-    scale: Literal["fp16", "fp32", "e8m0", "e4m3"]
+    scale: Literal["fp16", "fp32", "e8m0", "e4m3", "u8", "u6"]
     zero: Literal["none", "packed", "fp16"] = "none"
     rows: int = 1
     tensor_scale: bool = False  # a second-level float32 scale
@@ -59,6 +60,15 @@ class Format:
             return f"{self.name}: group {group} does not divide {inputs} columns ({hint}); or use {self.name}-ragged"
         return f"{self.name}: blocks of {self.rows} rows do not divide {outputs} rows; or use {self.name}-ragged"
 
+    @property
+    def two_level(self) -> bool:
+        """Are a row's scales whole numbers under a float16 scale of the row?"""
+        return self.scale in TWO_LEVEL
+
+    def scale_row_bytes(self, groups: int) -> int:
+        """Bytes of one row of scales; a two-level format's own scale of the row not counted."""
+        return math.ceil(groups * SCALE_BITS[self.scale] / 8)
+
     def packed_row_bytes(self, inputs: int) -> int:
         """Bytes of one row of codes."""
         if self.element == "ternary":
@@ -72,7 +82,7 @@ class Format:
         zeros = {"none": 0, "fp16": 2 * rows * groups, "packed": math.ceil(rows * self.bits / 32) * 4 * groups}[
             self.zero
         ]
-        scales = rows * groups * SCALE_BITS[self.scale] // 8
+        scales = rows * (self.scale_row_bytes(groups) + 2 * self.two_level)
         return shape[0] * self.packed_row_bytes(shape[1]) + scales + zeros + 4 * self.tensor_scale
 
     def bits_per_weight(self, shape: tuple[int, int] | None = None) -> float:

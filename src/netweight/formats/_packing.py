@@ -7,14 +7,16 @@ Packed zeros run down the rows of each group in the same bit stream.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from netweight.errors import FormatError
 from netweight.formats import _minifloat
-from netweight.formats._format import Format
-from netweight.formats._qtensor import Params, QTensor
+from netweight.formats._format import SCALE_BITS, Format
+from netweight.formats._qtensor import Params, QTensor, in_units
 
 DIGITS_PER_BYTE = 5
 
@@ -24,21 +26,24 @@ def pack(q: QTensor) -> dict[str, Tensor]:
 
     Returns:
       ``codes`` (O, bytes) uint8; ``scale`` (R, G) float16, float32, or uint8 codes of E8M0 or E4M3;
-      ``zero`` (bytes, G) uint8 or (R, G) float16; ``tensor_scale`` (1,) float32; absent parts are left out.
+      ``zero`` (bytes, G) uint8 or (R, G) float16; ``tensor_scale`` (1,) float32; absent parts are left out. Two-level:
+      ``scale`` (R, bytes) uint8 is a bit stream of whole numbers, ``row_scale`` (R, 1) float16.
     """
     format = q.format
-    arrays = {"codes": _pack_rows(q.codes_OI, format), "scale": _store_scale(q.scale, format)}
+    arrays = {"codes": _pack_rows(q.codes_OI, format), "scale": _store_scale(q.params, format)}
     if format.zero == "packed" and q.zero is not None:
         arrays["zero"] = pack_bits(q.zero.to(torch.uint8).T.contiguous(), format.bits, word=32).T.contiguous()
     elif format.zero == "fp16" and q.zero is not None:
         arrays["zero"] = q.zero.to(torch.float16)
     if q.tensor_scale is not None:
         arrays["tensor_scale"] = q.tensor_scale.reshape(1).to(torch.float32)
+    if q.params.row_scale_R1 is not None:
+        arrays["row_scale"] = q.params.row_scale_R1.to(torch.float16)
     return arrays
 
 
-def unpack(arrays: dict[str, Tensor], format: Format, shape: tuple[int, int]) -> QTensor:
-    """The quantized matrix ``pack`` was given.
+def check_stored(arrays: Mapping[str, Tensor], format: Format, shape: tuple[int, int]) -> None:
+    """Are these the tensors ``pack`` gives for a matrix of this format and shape?
 
     Raises:
       FormatError: a part is missing or has the wrong shape for this format.
@@ -46,21 +51,37 @@ def unpack(arrays: dict[str, Tensor], format: Format, shape: tuple[int, int]) ->
     outputs, inputs = shape
     rows, groups = format.grid(shape)
     expected = {"codes": (outputs, format.packed_row_bytes(inputs)), "scale": (rows, groups)}
+    if format.two_level:
+        expected |= {"scale": (rows, format.scale_row_bytes(groups)), "row_scale": (rows, 1)}
+    if format.zero == "packed":
+        expected["zero"] = (-(-rows * format.bits // 32) * 4, groups)
+    elif format.zero == "fp16":
+        expected["zero"] = (rows, groups)
+    if format.tensor_scale:
+        expected["tensor_scale"] = (1,)
     for key, want in expected.items():
-        if key not in arrays or tuple(arrays[key].shape) != want:
-            got = tuple(arrays[key].shape) if key in arrays else "nothing"
+        if key not in arrays:
+            raise FormatError(f"{format.name}: {key} of a {outputs} x {inputs} matrix is missing")
+        if tuple(arrays[key].shape) != want:
+            got = tuple(arrays[key].shape)
             raise FormatError(f"{format.name}: {key} of a {outputs} x {inputs} matrix must be {want}, got {got}")
-    zero = None
-    if format.zero != "none" and "zero" not in arrays:
-        raise FormatError(f"{format.name}: zeros are missing")
+
+
+def unpack(arrays: Mapping[str, Tensor], format: Format, shape: tuple[int, int]) -> QTensor:
+    """The quantized matrix ``pack`` was given.
+
+    Raises:
+      FormatError: a part is missing or has the wrong shape for this format.
+    """
+    check_stored(arrays, format, shape)
+    inputs, zero = shape[1], None
+    rows, _ = format.grid(shape)
     if format.zero == "packed":
         zero = unpack_bits(arrays["zero"].T.contiguous(), format.bits, rows).T.float().contiguous()
     elif format.zero == "fp16":
         zero = arrays["zero"].float()
-    if format.tensor_scale and "tensor_scale" not in arrays:
-        raise FormatError(f"{format.name}: the tensor scale is missing")
     tensor_scale = arrays["tensor_scale"].reshape(()).float() if format.tensor_scale else None
-    params = Params(_load_scale(arrays["scale"], format), zero, tensor_scale)
+    params = Params(_load_scale(arrays, format, shape), zero, tensor_scale, row_scale(arrays, format))
     return QTensor(_unpack_rows(arrays["codes"], format, inputs), params, format)
 
 
@@ -111,13 +132,30 @@ def _powers_of_three(device: torch.device) -> Tensor:
     return torch.tensor([1, 3, 9, 27, 81], dtype=torch.int32, device=device)
 
 
-def _store_scale(scale_RG: Tensor, format: Format) -> Tensor:
+def row_scale(arrays: Mapping[str, Tensor], format: Format) -> Tensor | None:
+    """(R, 1) float32 scale of each row of a two-level format."""
+    return arrays["row_scale"].float() if format.two_level else None
+
+
+def scale_codes(arrays: Mapping[str, Tensor], format: Format, shape: tuple[int, int]) -> Tensor:
+    """(R, G) uint8: the whole numbers of a two-level format."""
+    return unpack_bits(arrays["scale"], SCALE_BITS[format.scale], format.grid(shape)[1])
+
+
+def _store_scale(params: Params, format: Format) -> Tensor:
     if format.scale == "fp16":
-        return scale_RG.to(torch.float16)
+        return params.scale_RG.to(torch.float16)
     if format.scale == "fp32":
-        return scale_RG.to(torch.float32)
-    return _minifloat.cast(scale_RG, format.scale, overflow="raise")
+        return params.scale_RG.to(torch.float32)
+    if params.row_scale_R1 is not None:
+        bits = SCALE_BITS[format.scale]
+        codes = in_units(params.scale_RG, params.row_scale_R1) * 2**bits
+        return pack_bits(codes.round().to(torch.uint8), bits)
+    return _minifloat.cast(params.scale_RG, format.scale, overflow="raise")
 
 
-def _load_scale(stored: Tensor, format: Format) -> Tensor:
+def _load_scale(arrays: Mapping[str, Tensor], format: Format, shape: tuple[int, int]) -> Tensor:
+    stored = arrays["scale"]
+    if (top := row_scale(arrays, format)) is not None:
+        return scale_codes(arrays, format, shape).float() * 2.0 ** -SCALE_BITS[format.scale] * top
     return _minifloat.uncast(stored, format.scale) if stored.dtype == torch.uint8 else stored.float()

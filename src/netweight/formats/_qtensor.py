@@ -15,12 +15,14 @@ class Params:
     """Scales of a matrix, already rounded to the type they are stored in, held as float32.
 
     ``scale_RG`` one per block; ``zero_RG`` in units of a code, or None; ``tensor_scale`` the second-level scale (NVFP4's
-    encoding scale: larger means smaller values), or None.
+    encoding scale: larger means smaller values), or None. ``row_scale_R1``: in a two-level format the float16 scale that each
+    of the row's scales is a multiple of, see ``integer``; ``scale_RG`` is the product.
     """
 
     scale_RG: Tensor
     zero_RG: Tensor | None = None
     tensor_scale: Tensor | None = None
+    row_scale_R1: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

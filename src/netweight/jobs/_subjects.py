@@ -44,7 +44,7 @@ def opened(source: Any, *, into: nn.Module | None = None) -> Opened:
     if is_artifact(source):
         artifact = source if isinstance(source, Artifact) else open_artifact(source)
         described = (artifact.path / "config.json").is_file()
-        loaded = runtime.load(artifact, into=None if described else into)
+        loaded = runtime.load(artifact, into=None if described else into, kernels="off")
         name = artifact.path.resolve().name
         return Opened(_subject(name, artifact.sha256, loaded.model, artifact.nbytes), loaded.model, artifact)
     model = source if isinstance(source, Model) else models.load(source)

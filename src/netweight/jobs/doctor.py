@@ -60,6 +60,7 @@ def doctor(*, json: bool = False) -> Checkup | str:
         torchvision_absent(importlib.util.find_spec("torchvision") is not None),
         cores(),
         cpu(root),
+        compiled_kernels(),
         memory(root),
         disk(Path.cwd()),
         energy(root),
@@ -129,6 +130,18 @@ def cpu(root: Path) -> Finding:
             "cpu", "warning", "no AVX2", "everything works, slowly; use a processor made after 2013 for timings"
         )
     return Finding("cpu", "ok", f"{provenance.cpu_model()}: {' '.join(found)}")
+
+
+def compiled_kernels() -> Finding:
+    """Which kernels would run; imports torch, so a torch that does not load is told of there."""
+    try:
+        kernels = importlib.import_module("netweight.runtime.kernels")
+    except (ImportError, OSError) as error:
+        return Finding("kernels", "problem", f"cannot be imported: {error}", REINSTALL)
+    if (why := kernels.missing()) is not None:
+        found, _, way_out = why.partition("; ")
+        return Finding("kernels", "warning", f"{found}: packed weights are decoded, slowly", way_out)
+    return Finding("kernels", "ok", f"{kernels.isa()} in use; this CPU can run {', '.join(kernels.levels())}")
 
 
 def memory(root: Path) -> Finding:

@@ -8,24 +8,44 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria, TextIteratorStreamer
+from transformers import LogitsProcessor, StoppingCriteria, TextIteratorStreamer, TextStreamer
 
 from netweight.errors import ArtifactError, SettingsError
 from netweight.models import Model
+from netweight.runtime import kernels
+from netweight.runtime._decoder import NativeDecoder, decoder_of
+from netweight.runtime._linear import Packed
+from netweight.runtime._sampling import gumbel
+
+# What a model's generation settings may ask for that the native loop does not do, and the value that asks for nothing.
+UNDONE = {
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "sequence_bias": None,
+    "guidance_scale": None,
+    "exponential_decay_length_penalty": None,
+    "num_beams": 1,
+}
 
 
 class Draw(LogitsProcessor):
-    """Sampling with a generator of its own: the likeliest token after Gumbel noise is a draw from softmax(logits / T).
-
-    Source: E. Gumbel, "Statistical theory of extreme values", 1954; C. Maddison et al., "A* sampling", NeurIPS 2014.
-    """
+    """Sampling by Gumbel noise: the likeliest token after it is a draw from softmax(logits / T)."""
 
     def __init__(self, temperature: float, seed: int) -> None:
-        self._temperature, self._generator = temperature, torch.Generator().manual_seed(seed)
+        self._temperature, self._seed, self._step = temperature, seed, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        exponential = torch.empty(scores.shape, dtype=torch.float64).exponential_(generator=self._generator)
-        return scores.double() / self._temperature - exponential.log().to(scores.device)
+        noise = torch.from_numpy(gumbel(scores.shape[-1], self._seed, self._step)).to(scores.device)
+        self._step += 1
+        return scores.double() / self._temperature + noise
 
 
 class Stop(StoppingCriteria):
@@ -43,7 +63,8 @@ def generate(
 ) -> Iterator[str]:
     """Pieces of text as they come; the prompt is put into the model's chat form where it has one.
 
-    Leaving the iteration early, Ctrl-C included, ends the generation within one token.
+    A model with packed layers runs in the native decode loop where its family has one, any other in transformers' own. Both
+    choose the same tokens from the same logits. Leaving the iteration early, Ctrl-C included, ends the generation within one token.
 
     Args:
       model: a causal language model with all its weights in memory.
@@ -63,6 +84,8 @@ def generate(
             f"{ids_BT.shape[1]} tokens of prompt and max_tokens = {max_tokens} are more than the {model.longest} "
             f"{model.name} can read; shorten one of them"
         )
+    if why_not_native(model) is None:
+        return _native_pieces(model, tokenizer, ids_BT[0], max_tokens, temperature, seed)
     settings: dict[str, Any] = {
         "input_ids": ids_BT,
         "attention_mask": torch.ones_like(ids_BT),
@@ -73,6 +96,26 @@ def generate(
         "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     }
     return _pieces(model, tokenizer, settings)
+
+
+def why_not_native(model: Model) -> str | None:
+    """Why generation goes through transformers; None where the native loop does it."""
+    if not any(isinstance(part, Packed) for part in model.module.modules()):
+        return "no layer is packed"
+    if (why := kernels.missing()) is not None:
+        return why
+    settings = getattr(model.module, "generation_config", None)
+    for name, nothing in UNDONE.items():
+        if getattr(settings, name, nothing) not in (nothing, None):
+            return f"the model asks for {name} = {getattr(settings, name)}"
+    row, why = decoder_of(model)
+    return None if row else why
+
+
+def decode_path(model: Model) -> str:
+    """Which loop writes the text, for the first line of a run."""
+    why = why_not_native(model)
+    return "native decode loop" if why is None else f"transformers' loop ({why})"
 
 
 def check_request(prompt: str, *, max_tokens: int, temperature: float, seed: int) -> None:
@@ -116,6 +159,48 @@ def _pieces(model: Model, tokenizer: Any, settings: dict[str, Any]) -> Iterator[
         thread.join()
     if failure:
         raise failure[0]
+
+
+class _Collector(TextStreamer):
+    """transformers' own cutting of tokens into printable pieces, without printing."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer, skip_prompt=False, skip_special_tokens=True)
+        self._ready: list[str] = []
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self._ready.append(text)
+
+    def take(self) -> Iterator[str]:
+        ready, self._ready = self._ready, []
+        return (piece for piece in ready if piece)
+
+
+def _native_pieces(
+    model: Model, tokenizer: Any, prompt_T: Tensor, max_tokens: int, temperature: float, seed: int
+) -> Iterator[str]:
+    ends, collector = _ends(model, tokenizer), _Collector(tokenizer)
+    length = len(prompt_T) + max_tokens
+    decoder = NativeDecoder(model, longest=length)
+    session = decoder.session(length)
+    logits = decoder.forward((session,), (prompt_T,))[0]
+    for step in range(max_tokens):
+        token = decoder.choose(logits, temperature=temperature, seed=seed, step=step)
+        if token in ends:
+            break
+        collector.put(torch.tensor([token]))
+        yield from collector.take()
+        if step + 1 < max_tokens:
+            logits = decoder.forward((session,), ((token,),))[0]
+    collector.end()
+    yield from collector.take()
+
+
+def _ends(model: Model, tokenizer: Any) -> set[int]:
+    """Tokens that end a text."""
+    found = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
+    found = tokenizer.eos_token_id if found is None else found
+    return set(found if isinstance(found, list) else [found])
 
 
 def _encoded(tokenizer: Any, prompt: str) -> Tensor:

@@ -1,0 +1,82 @@
+"""Modules that keep their weight packed: what ``load`` puts in the place of linear, embedding and convolution layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from netweight.runtime.kernels import PackedMatrix, conv2d, linear
+
+
+class Packed(nn.Module):
+    """A layer whose weight is a ``PackedMatrix``. Its tensors are buffers that ``state_dict`` does not list."""
+
+    data: Tensor
+    row_scale: Tensor
+    row_zero: Tensor | None
+
+    def __init__(self, matrix: PackedMatrix, *, exact: bool) -> None:
+        super().__init__()
+        self.matrix, self.exact = matrix, exact
+        for name in ("data", "row_scale", "row_zero"):
+            self.register_buffer(name, getattr(matrix, name), persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.matrix.spec.outputs} x {self.matrix.spec.inputs}, {self.matrix.format}"
+
+
+class PackedLinear(Packed):
+    """y = x W^T + bias for x (..., I); also stands for transformers' ``Conv1D``."""
+
+    def __init__(self, matrix: PackedMatrix, bias: nn.Parameter | None, *, exact: bool = False) -> None:
+        super().__init__(matrix, exact=exact)
+        self.bias = bias
+        self.out_features, self.in_features = matrix.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.data, self.row_scale, self.row_zero, self.bias, self.matrix.spec.numbers, self.exact)
+
+
+class PackedEmbedding(Packed):
+    """Rows of the matrix, decoded as they are looked up."""
+
+    def __init__(self, matrix: PackedMatrix, dtype: torch.dtype) -> None:
+        super().__init__(matrix, exact=True)
+        self.dtype = dtype
+        self.num_embeddings, self.embedding_dim = matrix.shape
+
+    def forward(self, index: Tensor) -> Tensor:
+        rows = self.matrix.rows(index.reshape(-1))
+        return rows.reshape(*index.shape, self.embedding_dim).to(self.dtype)
+
+
+class PackedConv2d(Packed):
+    """2-D convolution with zero padding and one group of channels."""
+
+    def __init__(self, matrix: PackedMatrix, like: nn.Conv2d, *, exact: bool = False) -> None:
+        super().__init__(matrix, exact=exact)
+        self.bias = like.bias
+        self.kernel, self.stride = list(like.kernel_size), list(like.stride)
+        self.padding, self.dilation = list(_padding(like)), list(like.dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.matrix.spec.numbers
+        parts = (self.kernel, self.stride, self.padding, self.dilation)
+        return conv2d(x, self.data, self.row_scale, self.row_zero, self.bias, spec, *parts, self.exact)
+
+
+def replacement(layer: nn.Module, matrix: PackedMatrix, *, exact: bool) -> nn.Module | None:
+    """The packed module that does what this layer does with this weight; None where there is none."""
+    if isinstance(layer, nn.Embedding):
+        if layer.max_norm is not None:
+            return None
+        return PackedEmbedding(matrix, layer.weight.dtype)
+    if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
+        return PackedLinear(matrix, layer.bias, exact=exact)  # pyright: ignore[reportArgumentType]
+    if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same":
+        return PackedConv2d(matrix, layer, exact=exact)
+    return None
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, int]:
+    return (0, 0) if isinstance(layer.padding, str) else (layer.padding[0], layer.padding[1])

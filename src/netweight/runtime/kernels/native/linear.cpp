@@ -1,0 +1,270 @@
+// Matrix products and convolutions: activations are quantized once, then threads share the tiles.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "core.hpp"
+#include "pool.hpp"
+
+namespace nw {
+
+void *Arena::bytes(int64_t wanted) {
+  if (wanted > size_) {
+    std::free(held_);
+    size_ = round_up(wanted, 4096);
+    held_ = std::malloc(size_t(size_) + 64);
+    if (!held_) {
+      size_ = 0;
+      throw std::bad_alloc();
+    }
+  }
+  return reinterpret_cast<void *>(round_up(int64_t(reinterpret_cast<uintptr_t>(held_)), 64));
+}
+
+namespace {
+
+thread_local Arena for_activations, for_scratch, for_edges, for_patches, for_conv;
+
+bool finite_row(const float *x, int64_t k) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < k; i++) {
+    uint32_t bits;
+    std::memcpy(&bits, x + i, 4);
+    bits &= 0x7fffffffu;
+    largest = std::max(largest, bits);
+  }
+  return largest < 0x7f800000u;
+}
+
+bool needs_exact(const nw_matrix &w, bool exact) { return exact || w.kind == NW_E4M3; }
+
+// One tile of y, which may stick out over the last output: then by way of a buffer.
+void tile_product(const nw_matrix &w, int64_t tile, const Activations &a, const float *x, int64_t x_stride, int64_t m, bool exact,
+                  const float *bias, float *y, int64_t y_stride) {
+  const int columns = int(std::min<int64_t>(TILE, w.n - tile * TILE));
+  float *to = y + tile * TILE;
+  int64_t stride = y_stride;
+  if (columns < TILE) {
+    to = static_cast<float *>(for_edges.bytes(m * TILE * 4));
+    stride = TILE;
+  }
+  if (needs_exact(w, exact))
+    ops().exact(w, tile, x, m, x_stride, to, stride);
+  else if (m <= SMALL_BATCH)
+    ops().gemv(w, tile, a, int(m), to, stride);
+  else
+    ops().gemm(w, tile, a, m, to, stride, for_scratch.bytes(ops().gemm_scratch(w, m)));
+  if (columns < TILE)
+    for (int64_t i = 0; i < m; i++) std::memcpy(y + i * y_stride + tile * TILE, to + i * TILE, size_t(columns) * 4);
+  if (bias)
+    for (int64_t i = 0; i < m; i++)
+      for (int c = 0; c < columns; c++) y[i * y_stride + tile * TILE + c] += bias[tile * TILE + c];
+}
+
+constexpr int64_t MOST_ROWS = 1024;  // rows of x at a time: bounds the memory for activations
+
+}  // namespace
+
+Activations Quantized::reserve(int64_t rows, int64_t columns) {
+  m = rows;
+  k = columns;
+  stride = activation_k(columns);
+  const int64_t blocks = stride / BLOCK, q_bytes = round_up(m * stride, 64), scale_bytes = round_up(m * blocks * 4, 64);
+  uint8_t *at = static_cast<uint8_t *>(arena.bytes(q_bytes + scale_bytes + m * blocks * SUMS * 4));
+  q = reinterpret_cast<int8_t *>(at);
+  scale = reinterpret_cast<float *>(at + q_bytes);
+  sum = reinterpret_cast<int32_t *>(at + q_bytes + scale_bytes);
+  return {q, scale, sum, stride};
+}
+
+bool Quantized::row(int64_t i, const float *x) {
+  const int64_t blocks = stride / BLOCK;
+  return ops().quantize(x, k, stride, q + i * stride, scale + i * blocks, sum + i * blocks * SUMS);
+}
+
+bool products(const Product *items, int count, const float *x, int64_t m, int64_t x_stride, bool exact, Quantized &memory) {
+  const int64_t k = items[0].matrix->k;
+  bool all_exact = true;
+  int64_t total = 0;
+  for (int i = 0; i < count; i++) {
+    all_exact = all_exact && needs_exact(*items[i].matrix, exact);
+    total += tiles(*items[i].matrix);
+  }
+  for (int64_t done = 0; done < m; done += MOST_ROWS) {
+    const int64_t rows = std::min(MOST_ROWS, m - done);
+    const float *from = x + done * x_stride;
+    const Activations a = memory.reserve(rows, k);
+    std::atomic<bool> finite{true};
+    const auto prepare = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++)
+        if (!(all_exact ? finite_row(from + i * x_stride, k) : memory.row(i, from + i * x_stride))) finite = false;
+    };
+    if (rows < 8)
+      prepare(0, rows);
+    else
+      share(rows, prepare);
+    if (!finite) return false;
+    share(total, [&](int64_t begin, int64_t end) {
+      int item = 0;
+      int64_t base = 0;
+      for (int64_t t = begin; t < end; t++) {
+        while (t - base >= tiles(*items[item].matrix)) base += tiles(*items[item++].matrix);
+        const Product &p = items[item];
+        tile_product(*p.matrix, t - base, a, from, x_stride, rows, exact, p.bias, p.y + done * p.y_stride, p.y_stride);
+      }
+    });
+  }
+  return true;
+}
+
+namespace {
+
+// (channels, height, width) to (height, width, channels): a tap of the kernel is then one run of memory
+void channels_last(const nw_conv &c, const float *image, float *to) {
+  const int64_t plane = int64_t(c.height) * c.width;
+  constexpr int64_t PART = 256;
+  share((plane + PART - 1) / PART, [&](int64_t begin, int64_t end) {
+    const int64_t last = std::min(end * PART, plane);
+    for (int channel = 0; channel < c.channels; channel++)
+      for (int64_t i = begin * PART; i < last; i++) to[i * c.channels + channel] = image[channel * plane + i];
+  });
+}
+
+// What lies under the kernel at one output pixel: (kernel_h, kernel_w, channels).
+void gather_patch(const nw_conv &c, int64_t out_w, const float *image, int64_t pixel, float *to) {
+  const int64_t top = pixel / out_w * c.stride_h - c.pad_h, left = pixel % out_w * c.stride_w - c.pad_w;
+  for (int i = 0; i < c.kernel_h; i++)
+    for (int j = 0; j < c.kernel_w; j++, to += c.channels) {
+      const int64_t row = top + int64_t(i) * c.dilation_h, column = left + int64_t(j) * c.dilation_w;
+      if (row >= 0 && row < c.height && column >= 0 && column < c.width)
+        std::memcpy(to, image + (row * c.width + column) * c.channels, size_t(c.channels) * 4);
+      else
+        std::memset(to, 0, size_t(c.channels) * 4);
+    }
+}
+
+struct ConvPart {  // some output pixels of one image
+  const nw_matrix &w;
+  const nw_conv &c;
+  int64_t out_w, pixels;
+  const float *image, *bias;
+  float *y;
+  bool exact;
+
+  bool run(int64_t first, int64_t last) const;
+};
+
+bool ConvPart::run(int64_t first, int64_t last) const {
+  static thread_local Quantized memory;
+  const int64_t m = last - first;
+  float *patches = static_cast<float *>(for_patches.bytes(m * w.k * 4));
+  const Activations a = memory.reserve(m, w.k);
+  bool finite = true;
+  for (int64_t i = 0; i < m; i++) {
+    float *patch = patches + i * w.k;
+    gather_patch(c, out_w, image, first + i, patch);
+    finite = (needs_exact(w, exact) ? finite_row(patch, w.k) : memory.row(i, patch)) && finite;
+  }
+  if (!finite) return false;
+  float *found = static_cast<float *>(for_conv.bytes(m * TILE * 4));
+  for (int64_t tile = 0; tile < tiles(w); tile++) {
+    const int outputs = int(std::min<int64_t>(TILE, w.n - tile * TILE));
+    nw_matrix one = w;  // the tile alone, so that its outputs land in the buffer
+    one.n = outputs;
+    one.data = w.data + tile * tile_bytes(w);
+    one.row_scale = w.row_scale + tile * TILE;
+    one.row_zero = w.row_zero ? w.row_zero + tile * TILE : nullptr;
+    tile_product(one, 0, a, patches, w.k, m, exact, bias ? bias + tile * TILE : nullptr, found, TILE);
+    float *to = y + tile * TILE * pixels + first;
+    for (int o = 0; o < outputs; o++)
+      for (int64_t i = 0; i < m; i++) to[o * pixels + i] = found[i * TILE + o];
+  }
+  return true;
+}
+
+}  // namespace
+}  // namespace nw
+
+extern "C" {
+
+int nw_linears(const nw_matrix *const *matrices, int count, const float *x, int64_t m, int64_t x_stride, const float *const *biases,
+               float *const *y, const int64_t *y_strides, int exact) {
+  if (count < 1 || count > 8 || m < 0) return NW_BAD_SPEC;
+  nw::Product items[8];
+  for (int i = 0; i < count; i++) {
+    if (!nw::known(*matrices[i]) || matrices[i]->k != matrices[0]->k) return NW_BAD_SPEC;
+    items[i] = {matrices[i], biases ? biases[i] : nullptr, y[i], y_strides[i]};
+  }
+  try {
+    static thread_local nw::Quantized memory;
+    return nw::products(items, count, x, m, x_stride, exact != 0, memory) ? NW_OK : NW_NOT_FINITE;
+  } catch (const std::bad_alloc &) {
+    return NW_NO_MEMORY;
+  }
+}
+
+int nw_linear(const nw_matrix *matrix, const float *x, int64_t m, int64_t x_stride, const float *bias, float *y, int64_t y_stride,
+              int exact) {
+  return nw_linears(&matrix, 1, x, m, x_stride, &bias, &y, &y_stride, exact);
+}
+
+int nw_quantize(const float *x, int64_t m, int64_t k, int64_t x_stride, int8_t *q, float *scale) {
+  try {
+    nw::Quantized memory;
+    const nw::Activations a = memory.reserve(1, k);
+    const int64_t padded = nw::round_up(k, nw::BLOCK);
+    for (int64_t i = 0; i < m; i++) {
+      if (!memory.row(0, x + i * x_stride)) return NW_NOT_FINITE;
+      std::memcpy(q + i * padded, a.q, size_t(padded));
+      std::memcpy(scale + i * (padded / nw::BLOCK), a.scale, size_t(padded / nw::BLOCK) * 4);
+    }
+    return NW_OK;
+  } catch (const std::bad_alloc &) {
+    return NW_NO_MEMORY;
+  }
+}
+
+int nw_conv2d(const nw_matrix *matrix, const nw_conv *shape, const float *x, const float *bias, float *y, int exact) {
+  const nw_conv &c = *shape;
+  if (!nw::known(*matrix) || c.batch < 0 || c.channels < 1 || c.kernel_h < 1 || c.kernel_w < 1 || c.stride_h < 1 || c.stride_w < 1 ||
+      c.dilation_h < 1 || c.dilation_w < 1 || c.pad_h < 0 || c.pad_w < 0)
+    return NW_BAD_SPEC;
+  const int64_t out_h = (c.height + 2 * int64_t(c.pad_h) - int64_t(c.dilation_h) * (c.kernel_h - 1) - 1) / c.stride_h + 1;
+  const int64_t out_w = (c.width + 2 * int64_t(c.pad_w) - int64_t(c.dilation_w) * (c.kernel_w - 1) - 1) / c.stride_w + 1;
+  if (matrix->k != int64_t(c.channels) * c.kernel_h * c.kernel_w || out_h < 1 || out_w < 1) return NW_BAD_SPEC;
+  constexpr int64_t PIXELS = 96;
+  const int64_t pixels = out_h * out_w;
+  try {
+    static thread_local nw::Arena turned;
+    float *image = static_cast<float *>(turned.bytes(int64_t(c.channels) * c.height * c.width * 4));
+    for (int32_t i = 0; i < c.batch; i++) {
+      nw::channels_last(c, x + i * c.x_batch_stride, image);
+      const nw::ConvPart part{*matrix, c, out_w, pixels, image, bias, y + i * c.y_batch_stride, exact != 0};
+      std::atomic<bool> finite{true};
+      nw::share((pixels + PIXELS - 1) / PIXELS, [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; p++)
+          if (!part.run(p * PIXELS, std::min((p + 1) * PIXELS, pixels))) finite = false;
+      });
+      if (!finite) return NW_NOT_FINITE;
+    }
+    return NW_OK;
+  } catch (const std::bad_alloc &) {
+    return NW_NO_MEMORY;
+  }
+}
+
+int64_t nw_read(const void *data, int64_t bytes) {
+  constexpr int64_t PART = 1 << 18;
+  std::atomic<int64_t> total{0};
+  nw::share((bytes + PART - 1) / PART, [&](int64_t begin, int64_t end) {
+    total += nw::ops().read(static_cast<const uint8_t *>(data) + begin * PART, std::min(end * PART, bytes) - begin * PART);
+  });
+  return total;
+}
+
+int64_t nw_multiply(int64_t rounds) { return nw::ops().multiply(rounds); }
+}
