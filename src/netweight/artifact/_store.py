@@ -16,12 +16,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from netweight.errors import ArtifactError, CorruptError, ExistsError, ResourceError
 from netweight.ledger import Ledger, Row
+
+TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @dataclass(frozen=True)
@@ -130,13 +146,28 @@ class Store:
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
     """A safetensors file that appears whole or not at all; the same tensors give the same bytes."""
     with _in_place_of(path) as temporary:
-        try:
-            save_file(
-                {name: tensors[name].contiguous() for name in sorted(tensors)}, temporary, metadata={"format": "pt"}
-            )
-        except SafetensorError as error:
-            full = "No space left" in str(error)
-            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+        write_tensors(temporary, tensors)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file, written tensor after tensor: the format's own library first copies all of them in memory.
+
+    Source of the layout: the safetensors format description (8 bytes of length, JSON, data).
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that every tensor is aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        begin, end = end, end + tensors[name].nbytes
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": TYPES[tensors[name].dtype], "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            if tensors[name].numel():
+                file.write(tensors[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

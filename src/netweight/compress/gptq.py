@@ -106,22 +106,24 @@ def _params(weight_OI: Tensor, hessian_II: Tensor, format: Format, settings: Set
 
 def _factor(hessian_II: Tensor, settings: Settings) -> tuple[Tensor, Tensor, list[str]]:
     """Upper Cholesky factor of the inverse of the damped, reordered Hessian; the order; notes."""
-    hessian = hessian_II.double().clone()
-    if not bool(torch.isfinite(hessian).all()):
+    diagonal = hessian_II.diagonal().double()
+    if not bool(torch.isfinite(hessian_II.sum())) and not bool(torch.isfinite(hessian_II).all()):
         raise NotFiniteError("the Hessian holds NaN or Inf: the layer's calibration inputs are not finite")
-    diagonal = hessian.diagonal()
     dead = diagonal == 0
-    diagonal[dead] = 1
-    order = torch.arange(len(hessian))
+    diagonal = torch.where(dead, torch.ones_like(diagonal), diagonal)
+    order = torch.arange(len(diagonal))
     if settings.order == "hessian":
         order = torch.argsort(diagonal, descending=True, stable=True)
-    hessian = hessian[order][:, order]
+    diagonal = diagonal[order]
+    hessian = hessian_II[
+        order.unsqueeze(1), order
+    ].double()  # the one copy: matrices of this size are what fills the memory
     notes = [f"{int(dead.sum())} of {len(dead)} input columns never active: rounded to nearest"] if dead.any() else []
     damping = settings.damping
-    mean = hessian.diagonal().mean()
+    mean = diagonal.mean()
     while True:
-        damped = hessian + torch.eye(len(hessian), dtype=torch.float64) * (damping * mean)
-        if (factor := _inverse_factor(damped)) is not None:
+        hessian.diagonal().copy_(diagonal + damping * mean)
+        if (factor := _inverse_factor(hessian)) is not None:
             break
         if damping >= 1:
             raise CompressError(
@@ -138,7 +140,9 @@ def _inverse_factor(damped_II: Tensor) -> Tensor | None:
     lower, failed = torch.linalg.cholesky_ex(damped_II)
     if int(failed):
         return None
-    upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+    inverse = torch.cholesky_inverse(lower)
+    del lower
+    upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
     return upper if not int(failed) and bool(torch.isfinite(upper).all()) else None
 
 
