@@ -10,7 +10,7 @@ test: export OMP_NUM_THREADS = 1
 test demo: export HF_HUB_OFFLINE = 1
 lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help install test lint format demo clean bench-formats bench-import bench-demo bench-minilm readme
+.PHONY: help native sanitize bench-kernels install test lint format demo clean bench-formats bench-import bench-demo bench-minilm readme
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,9 @@ help:
 	@echo "make lint     ruff and pyright"
 	@echo "make bench-formats bench-import bench-demo bench-minilm   measure again; RECORD=folder for the claims"
 	@echo "make readme   write the README's tables from benchmarks/records"
+	@echo "make native   rebuild the kernels in place after a change to the C++"
+	@echo "make sanitize the kernels' tests under the address and undefined-behaviour sanitizers"
+	@echo "make bench-kernels   the kernels beside the machine's read speed and, with PEERS=folder, llama.cpp and others"
 	@echo "make format   let ruff rewrite the files"
 	@echo "make clean    remove what the above made, .venv included"
 
@@ -43,6 +46,21 @@ test: lint
 
 demo: install
 	$(PY) examples/demo.py --out demo-out
+
+# Beside the sources, where a development tree looks for it; an installation has its own.
+native:
+	cmake -S . -B build/native -DCMAKE_BUILD_TYPE=Release
+	cmake --build build/native -j 2
+	cmake --install build/native --prefix src --component native
+
+SANITIZED := build/sanitize/root
+sanitize: install
+	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DNETWEIGHT_SANITIZE=ON
+	cmake --build build/sanitize -j 2
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r src/netweight $(SANITIZED)/
+	cmake --install build/sanitize --prefix $(SANITIZED) --component native
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH=$(SANITIZED) $(PY) -m pytest -q tests/runtime/kernels -p no:cacheprovider
 
 format: install
 	$(PY) -m ruff check --fix

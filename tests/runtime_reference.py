@@ -21,7 +21,12 @@ def quantized_input(x_MI: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     padded = -(-columns // BLOCK) * BLOCK
     q, scale = np.empty((rows, padded), np.int8), np.empty((rows, padded // BLOCK), np.float32)
     status = _library.library().nw_quantize(
-        x_MI.data_ptr(), rows, columns, columns, q.ctypes.data_as(ctypes.c_void_p), scale.ctypes.data_as(ctypes.c_void_p)
+        x_MI.data_ptr(),
+        rows,
+        columns,
+        columns,
+        q.ctypes.data_as(ctypes.c_void_p),
+        scale.ctypes.data_as(ctypes.c_void_p),
     )
     assert status == 0
     return q, scale

@@ -136,6 +136,8 @@ def test_size_is_the_bytes_of_the_packed_arrays(name, rows):
         ("mxfp8-e4m3", 8.25),
         ("nvfp4", 4.5 + 32 / (32 * 256)),
         ("nf4", 4.25),
+        ("int4-g32-s8", 4 + 12 / 32 + 16 / 256),
+        ("int2-sym-g16-s6", 2 + 6 / 16 + 16 / 256),
     ],
 )
 def test_bits_per_weight_count_scales_and_zeros(name, want):

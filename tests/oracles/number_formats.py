@@ -35,14 +35,16 @@ class Row:
     group: int = 0  # columns that share a scale; 0 the whole row, -1 the whole tensor
     rows: int = 1  # rows that share a scale
     ragged: bool = False
+    steps: int = 0  # two-level: a group's scale is a whole number of these parts of the row's scale
 
 
 def parse(name: str) -> Row:
     """The row of a format name, read from the grammar of names alone."""
     ragged = name.endswith("-ragged")
     name = name.removesuffix("-ragged")
-    if m := re.fullmatch(r"int([2-8])(-sym)?-(g\d+|channel|tensor)(-fz)?", name):
-        return Row("int", int(m[1]), "", bool(m[2]), bool(m[4]), _group(m[3]), 1, ragged)
+    if m := re.fullmatch(r"int([2-8])(-sym)?-(g\d+|channel|tensor)(-fz|-s6|-s8)?", name):
+        steps = {"-s6": 64, "-s8": 256}.get(m[4], 0)
+        return Row("int", int(m[1]), "", bool(m[2]), m[4] == "-fz", _group(m[3]), 1, ragged, steps)
     if m := re.fullmatch(r"(e2m1|e4m3|e5m2)-(g\d+|channel|tensor)", name):
         return Row("float", minifloats.KINDS[m[1]].bits, m[1], group=_group(m[2]), ragged=ragged)
     if m := re.fullmatch(r"mxfp[468](?:-(e2m3|e3m2|e4m3|e5m2))?", name):
@@ -97,6 +99,8 @@ def fit(name: str, weight_OI: np.ndarray, ratio_OG: np.ndarray | float = 1.0) ->
         return _fit_nvfp4(row, w)
     scale, zero = np.zeros_like(w), np.zeros_like(w)
     groups = column_groups(row, w.shape[1])
+    if row.steps:
+        return _fit_two_level(row, w, groups, ratio_OG)
     ratio = np.broadcast_to(np.asarray(ratio_OG, dtype=F32), (w.shape[0], len(groups)))
     for g, columns in enumerate(groups):
         blocks = [slice(0, w.shape[0])] if row.group == -1 else [slice(o, o + 1) for o in range(w.shape[0])]
@@ -124,6 +128,28 @@ def _fit_group(row: Row, w: np.ndarray, ratio: np.float32) -> tuple[np.float32, 
     if row.float_zero:
         return scale, F32(np.float16(-low / scale))
     return scale, F32(np.clip(np.rint(-low / scale), 0, top))
+
+
+def _fit_two_level(row: Row, w: np.ndarray, groups: list[slice], ratio_OG: np.ndarray | float) -> Fitted:
+    """Row by row: the largest wanted scale sets the row's float16 scale, the others count its parts, at least one."""
+    ratio = np.broadcast_to(np.asarray(ratio_OG, dtype=F32), (w.shape[0], len(groups)))
+    top, scale, zero = F32(2**row.bits - 1), np.zeros_like(w), np.zeros_like(w)
+    for o in range(w.shape[0]):
+        low = [F32(min(w[o, g].min(), 0) * r) for g, r in zip(groups, ratio[o], strict=True)]
+        high = [F32(max(w[o, g].max(), 0) * r) for g, r in zip(groups, ratio[o], strict=True)]
+        if row.symmetric:
+            wanted = [F32(max(-a, b) * F32(2) / top) for a, b in zip(low, high, strict=True)]
+        else:
+            wanted = [F32((b - a) / top) for a, b in zip(low, high, strict=True)]
+        whole = F32(np.float16(max(wanted) * F32(row.steps / (row.steps - 1))))
+        for g, want, a in zip(groups, wanted, low, strict=True):
+            parts = np.clip(np.rint(want / whole * F32(row.steps)), 1, row.steps - 1) if want > 0 and whole > 0 else 0
+            scale[o, g] = F32(parts) / F32(row.steps) * whole
+            if row.symmetric:
+                zero[o, g] = F32(2 ** (row.bits - 1))
+            elif scale[o, g][0] > 0:
+                zero[o, g] = np.clip(np.rint(-a / scale[o, g][0]), 0, top)
+    return Fitted(row, scale, zero)
 
 
 def _floor_log2(amax: np.float32) -> int:

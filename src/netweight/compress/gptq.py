@@ -61,7 +61,9 @@ def solve(weight_OI: Tensor, stats: Moments, format: Format, settings: Settings)
     Raises:
       CompressError: the Hessian is not positive definite even with a damping of 1, or the format has no dynamic groups.
     """
-    if settings.groups == "dynamic" and (format.tensor_scale or format.two_level or format.rows > 1 or format.group < 0):
+    if settings.groups == "dynamic" and (
+        format.tensor_scale or format.two_level or format.rows > 1 or format.group < 0
+    ):
         raise CompressError(f'{format.name}: scales span more than one group of a row; use groups = "static"')
     weight_OI = weight_OI.double()
     params, pieces, notes = [], [], []

@@ -50,7 +50,10 @@ def check_stored(arrays: Mapping[str, Tensor], format: Format, shape: tuple[int,
     """
     outputs, inputs = shape
     rows, groups = format.grid(shape)
-    expected = {"codes": (outputs, format.packed_row_bytes(inputs)), "scale": (rows, groups)}
+    expected: dict[str, tuple[int, ...]] = {
+        "codes": (outputs, format.packed_row_bytes(inputs)),
+        "scale": (rows, groups),
+    }
     if format.two_level:
         expected |= {"scale": (rows, format.scale_row_bytes(groups)), "row_scale": (rows, 1)}
     if format.zero == "packed":

@@ -120,7 +120,9 @@ def _bench(
     spent = dict.fromkeys(times, 0.0)
     for number in range(rounds + 1):  # the first round warms up
         if read is not None:
-            speeds_read.append(READ_BYTES / 1e9 / _seconds(lambda: kernels.library().nw_read(read.data_ptr(), READ_BYTES)))
+            speeds_read.append(
+                READ_BYTES / 1e9 / _seconds(lambda: kernels.library().nw_read(read.data_ptr(), READ_BYTES, 1))
+            )
         for runner in runners:
             if spent[runner.name] > BUDGET_S and number > 2:
                 continue
@@ -146,7 +148,9 @@ class _Runner:
     path: str
     load_s: float
     model: Model
-    work: tuple[tuple[str, Callable[[], object], float], ...]  # kind, one piece of it, how many tokens or inputs that is
+    work: tuple[
+        tuple[str, Callable[[], object], float], ...
+    ]  # kind, one piece of it, how many tokens or inputs that is
 
 
 def _other(
@@ -156,15 +160,31 @@ def _other(
     if against is None:
         decoded = runtime.load(artifact, into=into, check=False, kernels="off")
         return _runner(
-            "decoded", decoded.model, "the same weights as float32, in torch", decoded.load_s, prompt_tokens, tokens, example
+            "decoded",
+            decoded.model,
+            "the same weights as float32, in torch",
+            decoded.load_s,
+            prompt_tokens,
+            tokens,
+            example,
         )
     if is_artifact(against):
         other = runtime.load(against, into=into)
-        return _runner(other.artifact.path.resolve().name, other.model, other.summary(), other.load_s, prompt_tokens, tokens, example)
+        return _runner(
+            other.artifact.path.resolve().name,
+            other.model,
+            other.summary(),
+            other.load_s,
+            prompt_tokens,
+            tokens,
+            example,
+        )
     model = against if isinstance(against, Model) else models.load(against)
     models.materialize(model, "")
     seconds = time.perf_counter() - begun
-    return _runner("original", model, "an original, not an artifact: float32 weights", seconds, prompt_tokens, tokens, example)
+    return _runner(
+        "original", model, "an original, not an artifact: float32 weights", seconds, prompt_tokens, tokens, example
+    )
 
 
 def _runner(

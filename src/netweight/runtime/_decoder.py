@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from netweight.errors import KernelError, SettingsError
 from netweight.models import Model
+from netweight.runtime._linear import Packed, PackedLinear
 from netweight.runtime.kernels import _library
-from netweight.runtime._linear import Packed
 
 PLAIN = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 ACTIVATIONS = {"silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3}
@@ -104,7 +104,7 @@ def decoder_of(model: Model) -> tuple[Decoder | None, str]:
             continue
         if getattr(config, name, wanted) != wanted:
             return None, f"no native decode loop with {name} = {getattr(config, name)}"
-    if getattr(config, getattr(found, "activation")) not in ACTIVATIONS:
+    if getattr(config, found.activation) not in ACTIVATIONS:
         return None, f"no native decode loop with the activation {getattr(config, found.activation)}"
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") in ("dynamic", "longrope"):
@@ -119,11 +119,11 @@ def decoder_of(model: Model) -> tuple[Decoder | None, str]:
 class NativeDecoder:
     """A language model as the library sees it. It shares the module's memory and must not outlive changes to it."""
 
-    def __init__(self, model: Model, *, longest: int | None = None, exact: bool = False) -> None:
+    def __init__(self, model: Model, *, longest: int | None = None, exact: bool | None = None) -> None:
         """
         Args:
           longest: most tokens of a text; the model's own limit if absent.
-          exact: float32 activations in packed layers, for verification.
+          exact: float32 activations in packed layers, for verification; as the model was loaded, if absent.
         Raises:
           KernelError: no native loop for this model, or no compiled kernels.
         """
@@ -134,7 +134,7 @@ class NativeDecoder:
         self.vocab = int(model.config.vocab_size)
         self.longest = min(longest or model.longest or 2048, model.longest or 2**30)
         with torch.no_grad():
-            self._decoder = self._describe(model, row, exact)
+            self._decoder = self._describe(model, row, _exact(model) if exact is None else exact)
 
     def session(self, capacity: int | None = None) -> Session:
         """An empty text of at most ``capacity`` tokens. Raises: MemoryError: its keys and values find no room."""
@@ -161,7 +161,9 @@ class NativeDecoder:
             raise SettingsError(f"tokens must lie in 0 … {self.vocab - 1}")
         for session, part in zip(sessions, rows, strict=True):
             if len(session) + len(part) > session.capacity:
-                raise SettingsError(f"{len(session)} + {len(part)} tokens are more than the {session.capacity} of the session")
+                raise SettingsError(
+                    f"{len(session)} + {len(part)} tokens are more than the {session.capacity} of the session"
+                )
         logits = torch.empty(len(flat) if all_positions else len(rows), self.vocab)
         handles = (ctypes.c_void_p * len(rows))(*(session.handle for session in sessions))
         counts = (ctypes.c_int32 * len(rows))(*(len(part) for part in rows))
@@ -211,7 +213,7 @@ class NativeDecoder:
             head_dim**-0.5,
             self._keep(cos),
             self._keep(sin),
-            self._keep(module.get_submodule(row.positions).weight if row.positions else None),
+            self._keep(_table(module.get_submodule(row.positions)) if row.positions else None),
             self._keep(final.weight),
             self._keep(getattr(final, "bias", None)),
             self._layer(module.get_submodule(row.embedding)),
@@ -228,7 +230,7 @@ class NativeDecoder:
         return held.data_ptr()
 
     def _layer(self, module: nn.Module) -> _library.Layer:
-        bias = self._keep(getattr(module, "bias", None))
+        bias = self._keep(module._parameters.get("bias"))
         if isinstance(module, Packed):
             self._kept.append(module.matrix)
             return _library.Layer(module.matrix.pointer, None, 0, *module.matrix.shape, bias)
@@ -267,6 +269,15 @@ class Session:
         """Forget what comes after the first ``length`` tokens. Raises: SettingsError: there are not so many."""
         if self._library.nw_session_cut(self.handle, length) != 0:
             raise SettingsError(f"cannot cut a text of {len(self)} tokens to {length}")
+
+
+def _table(embedding: nn.Module) -> Tensor:
+    """All rows of an embedding, packed or not."""
+    return embedding.matrix.decode() if isinstance(embedding, Packed) else embedding.get_parameter("weight")
+
+
+def _exact(model: Model) -> bool:
+    return any(part.exact for part in model.module.modules() if isinstance(part, PackedLinear))
 
 
 def _head_dim(config: Any) -> int:

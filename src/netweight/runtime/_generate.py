@@ -43,7 +43,7 @@ class Draw(LogitsProcessor):
         self._temperature, self._seed, self._step = temperature, seed, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        noise = torch.from_numpy(gumbel(scores.shape[-1], self._seed, self._step)).to(scores.device)
+        noise = torch.from_numpy(gumbel(scores.numel(), self._seed, self._step)).reshape(scores.shape).to(scores.device)
         self._step += 1
         return scores.double() / self._temperature + noise
 

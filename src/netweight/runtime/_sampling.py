@@ -15,13 +15,13 @@ def mixed_bits(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ x >> np.uint64(31)
 
 
-def gumbel(vocab: int, seed: int, step: int) -> NDArray[np.float64]:
-    """(V,) standard Gumbel noise: adding it to logits and taking the largest draws from their softmax.
+def gumbel(count: int, seed: int, step: int) -> NDArray[np.float64]:
+    """(N,) standard Gumbel noise: adding it to logits and taking the largest draws from their softmax.
 
     Source: E. Gumbel, "Statistical theory of extreme values", 1954; C. Maddison et al., "A* sampling", NeurIPS 2014.
     """
     stream = mixed_bits(mixed_bits(np.array([seed], dtype=np.uint64)) ^ np.uint64(step))
     with np.errstate(over="ignore"):
-        bits = mixed_bits(stream + np.arange(vocab, dtype=np.uint64))
+        bits = mixed_bits(stream + np.arange(count, dtype=np.uint64))
     uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     return -np.log(-np.log(uniform))

@@ -11,9 +11,10 @@ from runtime_reference import decoded_input, product, random_matrix
 
 FORMATS = tuple(row.name for row in formats.catalogue() if kernels.unsupported(row) is None and row.bits <= 8)
 CORE = (
-    "int2-g64 int3-g64 int4-g64 int8-g64 int2-sym-g32 int3-sym-g32 int4-sym-g128 int8-sym-channel int3-g16-s6 int4-sym-g32-s8 "
-    "int4-channel int4-g64-fz int8-g32 ternary-g64 mxfp4 nvfp4 e4m3-g64 e2m1-g32 int5-g64"
-).split()
+    "int2-g64", "int3-g64", "int4-g64", "int8-g64", "int2-sym-g32", "int3-sym-g32", "int4-sym-g128",
+    "int8-sym-channel", "int3-g16-s6", "int4-sym-g32-s8", "int4-channel", "int4-g64-fz", "int8-g32",
+    "ternary-g64", "mxfp4", "nvfp4", "e4m3-g64", "e2m1-g32", "int5-g64",
+)  # fmt: skip
 
 
 def linear(packed: kernels.PackedMatrix, x: torch.Tensor, *, bias=None, exact=False) -> torch.Tensor:

@@ -17,7 +17,7 @@ from netweight.errors import KernelError, NotFiniteError, SettingsError, nearest
 ABI = 1
 MODULE = "netweight.runtime.kernels._native"
 ISA_VARIABLE = "NETWEIGHT_ISA"
-BUILD = "install a C++17 compiler and run `pip install -c constraints.txt --force-reinstall --no-deps .`"
+BUILD = "install a C++17 compiler, then `pip install -c constraints.txt --force-reinstall --no-deps -e .`"
 
 
 class Matrix(ctypes.Structure):
@@ -92,7 +92,7 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "nw_set_isa": (c_int, (c_char_p,)),
     "nw_set_threads": (None, (c_int,)),
     "nw_threads": (c_int, ()),
-    "nw_read": (c_int64, (c_void_p, c_int64)),
+    "nw_read": (c_int64, (c_void_p, c_int64, c_int)),
     "nw_multiply": (c_int64, (c_int64,)),
     "nw_packed_bytes": (c_int64, (POINTER(Matrix),)),
     "nw_pack": (c_int, (POINTER(Matrix), POINTER(Stored), c_void_p)),

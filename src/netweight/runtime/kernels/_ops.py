@@ -104,9 +104,7 @@ def _(x, data, row_scale, row_zero, bias, spec, kernel, stride, padding, dilatio
 
 
 def _out(x: Tensor, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int]) -> list[int]:
-    sizes = [
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)
-    ]
+    sizes = [(x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)]
     if not all(size > 0 for size in sizes):
         raise ModelError(f"an input of {tuple(x.shape)} is smaller than the kernel {tuple(kernel)}")
     return sizes

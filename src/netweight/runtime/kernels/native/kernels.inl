@@ -18,6 +18,7 @@ using I = V::I;
 using F = V::F;
 constexpr int VECTORS = TILE / V::LANES, VECTOR_BYTES = 4 * V::LANES, CHUNK = TILE * 4;
 constexpr int E2M1_OFFSET = 12;
+constexpr int STREAMS = 8;  // tiles read side by side
 
 template <int KIND> constexpr int BLOCK_BYTES = TILE *BLOCK *(KIND == NW_INT2 ? 2 : KIND == NW_INT3 ? 3 : KIND == NW_INT8 ? 8 : 4) / 8;
 
@@ -156,17 +157,18 @@ template <int Z> INLINE F load_zero(const nw_matrix &w, const uint8_t *zeros, in
   }
 }
 
-// y (M, 32) = W[tile] x for M rows of x. For M = 1 codes stay where they are in their bytes; for more they are shifted down
-// once and serve every row.
+// y (M, 32 n) = W[tiles] x for M rows of x and n <= STREAMS tiles. For M = 1 codes stay where they are in their bytes; for more they are
+// shifted down once and serve every row. Tiles are read side by side: several streams keep more requests to memory under way
+// than one, which on some CPUs is half as fast again.
 template <int KIND, int SEG, int M, int S, int Z>
-void gemv(const nw_matrix &w, int64_t tile, const Activations &x, int rows, float *y, int64_t y_stride) {
+void gemv(const nw_matrix &w, int64_t tile, int n, const Activations &x, int rows, float *y, int64_t y_stride) {
   constexpr int GROUPS = BLOCK / SEG;
   const int scale = S == ANY ? w.scale : S, zero = Z == ANY ? w.zero : Z;
   const int blocks_in_unit = unit_columns(w) / BLOCK, groups = groups_in_unit(w);
   const int scale_group = TILE * scale_bytes(scale), zero_group = TILE * zero_bytes(zero);
-  const int64_t units = padded_k(w) / unit_columns(w);
+  const int64_t units = padded_k(w) / unit_columns(w), a_tile = tile_bytes(w), a_unit = unit_bytes(w);
   const int32_t offset = KIND == NW_E2M1 ? E2M1_OFFSET : zero == NW_ZERO_CONST ? w.offset : 0;
-  const uint8_t *at = w.data + tile * tile_bytes(w);
+  const uint8_t *at = w.data + tile * a_tile;
   const int8_t *q[M];
   const float *xs[M];
   const int32_t *sums[M];
@@ -176,97 +178,115 @@ void gemv(const nw_matrix &w, int64_t tile, const Activations &x, int rows, floa
     xs[m] = x.scale + row * (x.stride / BLOCK);
     sums[m] = x.sum + row * (x.stride / BLOCK * SUMS) + SUM_AT<SEG>;
   }
-  F total[M][VECTORS];
-  for (int m = 0; m < M; m++)
-    for (int v = 0; v < VECTORS; v++) total[m][v] = V::zerof();
+  alignas(64) float totals[STREAMS][M][TILE] = {};
   int64_t block = 0;
-  for (int64_t unit = 0; unit < units; unit++) {
-    const uint8_t *scales = at, *zeros = at + groups * scale_group, *codes = zeros + groups * zero_group;
-    for (int b = 0; b < blocks_in_unit; b++, block++, codes += BLOCK_BYTES<KIND>) {
+  for (int64_t unit = 0; unit < units; unit++, at += a_unit) {
+    for (int b = 0; b < blocks_in_unit; b++, block++) {
+      for (int t = 0; t < n; t++) {
+        F total[M][VECTORS];
+        for (int m = 0; m < M; m++)
+          for (int v = 0; v < VECTORS; v++) total[m][v] = V::loadf(totals[t][m] + v * V::LANES);
+        const uint8_t *scales = at + t * a_tile, *zeros = scales + groups * scale_group;
+        const uint8_t *codes = zeros + groups * zero_group + b * BLOCK_BYTES<KIND>;
 #pragma GCC unroll 4
-      for (int g = 0; g < GROUPS; g++) {
+        for (int g = 0; g < GROUPS; g++) {
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) {
-          F s = V::zerof(), z = V::zerof();
-          if (scale != NW_SCALE_NONE) s = load_scale<S>(scale, scales + g * scale_group, v * V::LANES);
-          if (zero != NW_ZERO_CONST) z = load_zero<Z>(w, zeros + g * zero_group, tile, v * V::LANES);
-          I a[M];
-          if constexpr (M == 1) {
-            a[0] = segment<KIND, SEG>(codes, g * (SEG / QUAD), v * VECTOR_BYTES, q[0] + block * BLOCK + g * SEG,
-                                      V::set1(-offset * sums[0][block * SUMS + g]));
-          } else {
-            for (int m = 0; m < M; m++) a[m] = V::set1(-offset * sums[m][block * SUMS + g]);
+          for (int v = 0; v < VECTORS; v++) {
+            F s = V::zerof(), z = V::zerof();
+            if (scale != NW_SCALE_NONE) s = load_scale<S>(scale, scales + g * scale_group, v * V::LANES);
+            if (zero != NW_ZERO_CONST) z = load_zero<Z>(w, zeros + g * zero_group, tile + t, v * V::LANES);
+            I a[M];
+            if constexpr (M == 1) {
+              a[0] = segment<KIND, SEG>(codes, g * (SEG / QUAD), v * VECTOR_BYTES, q[0] + block * BLOCK + g * SEG,
+                                        V::set1(-offset * sums[0][block * SUMS + g]));
+            } else {
+              for (int m = 0; m < M; m++) a[m] = V::set1(-offset * sums[m][block * SUMS + g]);
 #pragma GCC unroll 4
-            for (int i = 0; i < SEG / QUAD; i++) {
-              I c[4];
-              quad_codes<KIND>(codes, g * (SEG / QUAD) + i, v * VECTOR_BYTES, c);
-              for (int m = 0; m < M; m++)
-                for (int j = 0; j < 4; j++) a[m] = dot<KIND>(a[m], c[j], q[m] + block * BLOCK + g * SEG + i * QUAD + 4 * j);
+              for (int i = 0; i < SEG / QUAD; i++) {
+                I c[4];
+                quad_codes<KIND>(codes, g * (SEG / QUAD) + i, v * VECTOR_BYTES, c);
+                for (int m = 0; m < M; m++)
+                  for (int j = 0; j < 4; j++)
+                    a[m] = dot<KIND>(a[m], c[j], q[m] + block * BLOCK + g * SEG + i * QUAD + 4 * j);
+              }
+            }
+            for (int m = 0; m < M; m++) {
+              F f = V::cvt(a[m]);
+              if (zero != NW_ZERO_CONST) f = V::fnma(z, V::set1f(float(sums[m][block * SUMS + g])), f);
+              const F sx = V::set1f(xs[m][block]);
+              total[m][v] = V::fma(f, scale == NW_SCALE_NONE ? sx : V::mul(s, sx), total[m][v]);
             }
           }
-          for (int m = 0; m < M; m++) {
-            F t = V::cvt(a[m]);
-            if (zero != NW_ZERO_CONST) t = V::fnma(z, V::set1f(float(sums[m][block * SUMS + g])), t);
-            const F sx = V::set1f(xs[m][block]);
-            total[m][v] = V::fma(t, scale == NW_SCALE_NONE ? sx : V::mul(s, sx), total[m][v]);
-          }
         }
+        for (int m = 0; m < M; m++)
+          for (int v = 0; v < VECTORS; v++) V::storef(totals[t][m] + v * V::LANES, total[m][v]);
       }
     }
-    at = codes;
   }
-  for (int m = 0; m < M && m < rows; m++)
-    for (int v = 0; v < VECTORS; v++)
-      V::storef(y + m * y_stride + v * V::LANES,
-                V::mul(total[m][v], V::loadf(w.row_scale + tile * TILE + v * V::LANES)));
+  for (int t = 0; t < n; t++)
+    for (int m = 0; m < M && m < rows; m++)
+      for (int v = 0; v < VECTORS; v++)
+        V::storef(y + m * y_stride + t * TILE + v * V::LANES,
+                  V::mul(V::loadf(totals[t][m] + v * V::LANES), V::loadf(w.row_scale + (tile + t) * TILE + v * V::LANES)));
 }
 
-template <int KIND, int SEG> void gemv_one(const nw_matrix &w, int64_t tile, const Activations &x, float *y) {
+template <int KIND, int SEG> void gemv_one(const nw_matrix &w, int64_t tile, int n, const Activations &x, float *y) {
 #define NW_CASE(S, Z) \
-  if (w.scale == S && w.zero == Z) return gemv<KIND, SEG, 1, S, Z>(w, tile, x, 1, y, 0)
+  if (w.scale == S && w.zero == Z) return gemv<KIND, SEG, 1, S, Z>(w, tile, n, x, 1, y, 0)
+#if !defined(NW_LEAN)
   if constexpr (KIND != NW_E2M1) {
     NW_CASE(NW_SCALE_F16, NW_ZERO_CONST);
     NW_CASE(NW_SCALE_F16, NW_ZERO_U8);
     if constexpr (SEG != 64) NW_CASE(NW_SCALE_U8, NW_ZERO_CONST);
     if constexpr (SEG != 64) NW_CASE(NW_SCALE_U8, NW_ZERO_U8);
-    if constexpr (SEG == 64) NW_CASE(NW_SCALE_NONE, NW_ZERO_CONST);
   } else if constexpr (SEG == 16) {
     NW_CASE(NW_SCALE_E4M3, NW_ZERO_CONST);
   } else if constexpr (SEG == 32) {
     NW_CASE(NW_SCALE_E8M0, NW_ZERO_CONST);
   }
+#endif
 #undef NW_CASE
-  gemv<KIND, SEG, 1, ANY, ANY>(w, tile, x, 1, y, 0);
+  gemv<KIND, SEG, 1, ANY, ANY>(w, tile, n, x, 1, y, 0);
 }
 
 template <int KIND, int SEG>
-void gemv_rows(const nw_matrix &w, int64_t tile, const Activations &x, int m, float *y, int64_t y_stride) {
+void gemv_rows(const nw_matrix &w, int64_t first, int64_t last, const Activations &x, int m, float *y, int64_t y_stride) {
+  for (; first < last; first += STREAMS, y += STREAMS * TILE) {
+    const int n = int(last - first < STREAMS ? last - first : STREAMS);
 #if defined(NW_LEAN)
-  for (int i = 0; i < m; i++) {
-    const Activations row = {x.q + i * x.stride, x.scale + i * (x.stride / BLOCK), x.sum + i * (x.stride / BLOCK * SUMS), x.stride};
-    gemv<KIND, SEG, 1, ANY, ANY>(w, tile, row, 1, y + i * y_stride, 0);
-  }
+    for (int i = 0; i < m; i++) {
+      const int64_t blocks = x.stride / BLOCK;
+      const Activations row = {x.q + i * x.stride, x.scale + i * blocks, x.sum + i * blocks * SUMS, x.stride};
+      gemv_one<KIND, SEG>(w, first, n, row, y + i * y_stride);
+    }
 #else
-  if (m == 1) return gemv_one<KIND, SEG>(w, tile, x, y);
-  if (m == 2) return gemv<KIND, SEG, 2, ANY, ANY>(w, tile, x, m, y, y_stride);
-  if (m <= 4) return gemv<KIND, SEG, 4, ANY, ANY>(w, tile, x, m, y, y_stride);
-  gemv<KIND, SEG, 8, ANY, ANY>(w, tile, x, m, y, y_stride);
+    if (m == 1)
+      gemv_one<KIND, SEG>(w, first, n, x, y);
+    else if (m == 2)
+      gemv<KIND, SEG, 2, ANY, ANY>(w, first, n, x, m, y, y_stride);
+    else if (m <= 4)
+      gemv<KIND, SEG, 4, ANY, ANY>(w, first, n, x, m, y, y_stride);
+    else
+      gemv<KIND, SEG, 8, ANY, ANY>(w, first, n, x, m, y, y_stride);
 #endif
+  }
 }
 
-template <int KIND> void gemv_kind(const nw_matrix &w, int64_t tile, const Activations &x, int m, float *y, int64_t y_stride) {
-  if (w.group == 16) return gemv_rows<KIND, 16>(w, tile, x, m, y, y_stride);
-  if (w.group == 32) return gemv_rows<KIND, 32>(w, tile, x, m, y, y_stride);
-  gemv_rows<KIND, 64>(w, tile, x, m, y, y_stride);
+template <int KIND>
+void gemv_kind(const nw_matrix &w, int64_t first, int64_t last, const Activations &x, int m, float *y, int64_t y_stride) {
+  if (w.group == 16) return gemv_rows<KIND, 16>(w, first, last, x, m, y, y_stride);
+  if (w.group == 32) return gemv_rows<KIND, 32>(w, first, last, x, m, y, y_stride);
+  gemv_rows<KIND, 64>(w, first, last, x, m, y, y_stride);
 }
 
-[[maybe_unused]] void gemv_tile(const nw_matrix &w, int64_t tile, const Activations &x, int m, float *y, int64_t y_stride) {
+[[maybe_unused]] void gemv_any(const nw_matrix &w, int64_t first, int64_t last, const Activations &x, int m, float *y,
+                               int64_t y_stride) {
   switch (w.kind) {
-    case NW_INT2: return gemv_kind<NW_INT2>(w, tile, x, m, y, y_stride);
-    case NW_INT3: return gemv_kind<NW_INT3>(w, tile, x, m, y, y_stride);
-    case NW_INT4: return gemv_kind<NW_INT4>(w, tile, x, m, y, y_stride);
-    case NW_INT8: return gemv_kind<NW_INT8>(w, tile, x, m, y, y_stride);
-    default: return gemv_kind<NW_E2M1>(w, tile, x, m, y, y_stride);
+    case NW_INT2: return gemv_kind<NW_INT2>(w, first, last, x, m, y, y_stride);
+    case NW_INT3: return gemv_kind<NW_INT3>(w, first, last, x, m, y, y_stride);
+    case NW_INT4: return gemv_kind<NW_INT4>(w, first, last, x, m, y, y_stride);
+    case NW_INT8: return gemv_kind<NW_INT8>(w, first, last, x, m, y, y_stride);
+    default: return gemv_kind<NW_E2M1>(w, first, last, x, m, y, y_stride);
   }
 }
 
@@ -537,16 +557,24 @@ INLINE void decode_block(const nw_matrix &w, int64_t tile, int64_t block, Slab &
 
 // ---- measuring ----
 
-[[maybe_unused]] int64_t read_all(const uint8_t *data, int64_t bytes) {
-  I a[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
-  constexpr int STEP = 4 * VECTOR_BYTES;
-  for (int64_t i = 0; i + STEP <= bytes; i += STEP)
-    for (int j = 0; j < 4; j++) a[j] = V::add(a[j], V::load(data + i + j * VECTOR_BYTES));
+template <int COUNT> int64_t read_streams(const uint8_t *data, int64_t bytes) {
+  constexpr int LINE = 128;
+  const int64_t part = bytes / COUNT / LINE * LINE;
+  I a[COUNT];
+  for (I &sum : a) sum = V::zero();
+  for (int64_t i = 0; i < part; i += LINE)
+    for (int s = 0; s < COUNT; s++)
+      for (int j = 0; j < LINE; j += VECTOR_BYTES) a[s] = V::add(a[s], V::load(data + s * part + i + j));
+  for (int s = 1; s < COUNT; s++) a[0] = V::add(a[0], a[s]);
   alignas(64) int32_t lanes[V::LANES];
-  V::store(lanes, V::add(V::add(a[0], a[1]), V::add(a[2], a[3])));
+  V::store(lanes, a[0]);
   int64_t total = 0;
   for (int32_t lane : lanes) total += lane;
   return total;
+}
+
+[[maybe_unused]] int64_t read_all(const uint8_t *data, int64_t bytes, int streams) {
+  return streams == 1 ? read_streams<1>(data, bytes) : read_streams<STREAMS>(data, bytes);
 }
 
 [[maybe_unused]] int64_t multiply(int64_t rounds) {

@@ -42,27 +42,31 @@ bool finite_row(const float *x, int64_t k) {
 
 bool needs_exact(const nw_matrix &w, bool exact) { return exact || w.kind == NW_E4M3; }
 
-// One tile of y, which may stick out over the last output: then by way of a buffer.
-void tile_product(const nw_matrix &w, int64_t tile, const Activations &a, const float *x, int64_t x_stride, int64_t m, bool exact,
-                  const float *bias, float *y, int64_t y_stride) {
-  const int columns = int(std::min<int64_t>(TILE, w.n - tile * TILE));
-  float *to = y + tile * TILE;
-  int64_t stride = y_stride;
-  if (columns < TILE) {
-    to = static_cast<float *>(for_edges.bytes(m * TILE * 4));
-    stride = TILE;
+// Tiles first … last of y. The last may stick out over the last output: then it goes by way of a buffer.
+void tile_products(const nw_matrix &w, int64_t first, int64_t last, const Activations &a, const float *x, int64_t x_stride, int64_t m,
+                   bool exact, const float *bias, float *y, int64_t y_stride) {
+  const auto some = [&](int64_t from, int64_t to, float *out, int64_t stride) {
+    if (needs_exact(w, exact)) {
+      for (int64_t tile = from; tile < to; tile++) ops().exact(w, tile, x, m, x_stride, out + (tile - from) * TILE, stride);
+    } else if (m <= SMALL_BATCH) {
+      ops().gemv(w, from, to, a, int(m), out, stride);
+    } else {
+      void *scratch = for_scratch.bytes(ops().gemm_scratch(w, m));
+      for (int64_t tile = from; tile < to; tile++) ops().gemm(w, tile, a, m, out + (tile - from) * TILE, stride, scratch);
+    }
+  };
+  const int64_t whole = std::min(last, int64_t(w.n) / TILE);
+  if (first < whole) some(first, whole, y + first * TILE, y_stride);
+  if (last > whole) {
+    float *edge = static_cast<float *>(for_edges.bytes(m * TILE * 4));
+    some(whole, last, edge, TILE);
+    for (int64_t i = 0; i < m; i++) std::memcpy(y + i * y_stride + whole * TILE, edge + i * TILE, size_t(w.n - whole * TILE) * 4);
   }
-  if (needs_exact(w, exact))
-    ops().exact(w, tile, x, m, x_stride, to, stride);
-  else if (m <= SMALL_BATCH)
-    ops().gemv(w, tile, a, int(m), to, stride);
-  else
-    ops().gemm(w, tile, a, m, to, stride, for_scratch.bytes(ops().gemm_scratch(w, m)));
-  if (columns < TILE)
-    for (int64_t i = 0; i < m; i++) std::memcpy(y + i * y_stride + tile * TILE, to + i * TILE, size_t(columns) * 4);
-  if (bias)
+  if (bias) {
+    const int64_t end = std::min<int64_t>(last * TILE, w.n);
     for (int64_t i = 0; i < m; i++)
-      for (int c = 0; c < columns; c++) y[i * y_stride + tile * TILE + c] += bias[tile * TILE + c];
+      for (int64_t o = first * TILE; o < end; o++) y[i * y_stride + o] += bias[o];
+  }
 }
 
 constexpr int64_t MOST_ROWS = 1024;  // rows of x at a time: bounds the memory for activations
@@ -109,12 +113,13 @@ bool products(const Product *items, int count, const float *x, int64_t m, int64_
       share(rows, prepare);
     if (!finite) return false;
     share(total, [&](int64_t begin, int64_t end) {
-      int item = 0;
       int64_t base = 0;
-      for (int64_t t = begin; t < end; t++) {
-        while (t - base >= tiles(*items[item].matrix)) base += tiles(*items[item++].matrix);
+      for (int item = 0; item < count; item++) {
         const Product &p = items[item];
-        tile_product(*p.matrix, t - base, a, from, x_stride, rows, exact, p.bias, p.y + done * p.y_stride, p.y_stride);
+        const int64_t has = tiles(*p.matrix), first = std::max(begin - base, int64_t(0)), last = std::min(end - base, has);
+        if (first < last)
+          tile_products(*p.matrix, first, last, a, from, x_stride, rows, exact, p.bias, p.y + done * p.y_stride, p.y_stride);
+        base += has;
       }
     });
   }
@@ -178,7 +183,7 @@ bool ConvPart::run(int64_t first, int64_t last) const {
     one.data = w.data + tile * tile_bytes(w);
     one.row_scale = w.row_scale + tile * TILE;
     one.row_zero = w.row_zero ? w.row_zero + tile * TILE : nullptr;
-    tile_product(one, 0, a, patches, w.k, m, exact, bias ? bias + tile * TILE : nullptr, found, TILE);
+    tile_products(one, 0, 1, a, patches, w.k, m, exact, bias ? bias + tile * TILE : nullptr, found, TILE);
     float *to = y + tile * TILE * pixels + first;
     for (int o = 0; o < outputs; o++)
       for (int64_t i = 0; i < m; i++) to[o * pixels + i] = found[i * TILE + o];
@@ -257,11 +262,11 @@ int nw_conv2d(const nw_matrix *matrix, const nw_conv *shape, const float *x, con
   }
 }
 
-int64_t nw_read(const void *data, int64_t bytes) {
-  constexpr int64_t PART = 1 << 18;
+int64_t nw_read(const void *data, int64_t bytes, int streams) {
+  constexpr int64_t PART = 1 << 20;
   std::atomic<int64_t> total{0};
   nw::share((bytes + PART - 1) / PART, [&](int64_t begin, int64_t end) {
-    total += nw::ops().read(static_cast<const uint8_t *>(data) + begin * PART, std::min(end * PART, bytes) - begin * PART);
+    total += nw::ops().read(static_cast<const uint8_t *>(data) + begin * PART, std::min(end * PART, bytes) - begin * PART, streams);
   });
   return total;
 }

@@ -43,12 +43,12 @@ struct Activations {
   int64_t stride;
 };
 
-// One level. Every function works on rows of x and on one tile of 32 outputs, so that threads share tiles and the number of
-// threads cannot change a bit.
+// One level. Every function works on rows of x and on tiles of 32 outputs, each tile by itself, so that threads can share the
+// tiles and their number cannot change a bit.
 struct Ops {
   const char *name;
-  // y (m, 32) += nothing: y = W[tile] x, for m <= SMALL_BATCH
-  void (*gemv)(const nw_matrix &w, int64_t tile, const Activations &x, int m, float *y, int64_t y_stride);
+  // y (m, 32 (last - first)) = W[first … last] x, for m <= SMALL_BATCH
+  void (*gemv)(const nw_matrix &w, int64_t first, int64_t last, const Activations &x, int m, float *y, int64_t y_stride);
   // any m; scratch of gemm_scratch() bytes, 64-byte aligned
   void (*gemm)(const nw_matrix &w, int64_t tile, const Activations &x, int64_t m, float *y, int64_t y_stride, void *scratch);
   int64_t (*gemm_scratch)(const nw_matrix &w, int64_t m);
@@ -56,7 +56,7 @@ struct Ops {
   void (*exact)(const nw_matrix &w, int64_t tile, const float *x, int64_t m, int64_t x_stride, float *y, int64_t y_stride);
   // one row of x; false when it holds NaN or infinity
   bool (*quantize)(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum);
-  int64_t (*read)(const uint8_t *data, int64_t bytes);
+  int64_t (*read)(const uint8_t *data, int64_t bytes, int streams);
   int64_t (*multiply)(int64_t rounds);
   // a model's other operations
   void (*rms_norm)(const float *x, const float *weight, int64_t n, float eps, float *y);

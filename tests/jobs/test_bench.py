@@ -1,0 +1,70 @@
+"""bench: contestants take turns on real work, shares are of a measured read speed, and wrong requests are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import netweight
+from netweight import recipe
+from netweight.errors import KernelError, SettingsError
+from netweight.jobs import bench as job
+from netweight.runtime import kernels
+
+PLAN = recipe.load({"name": "four", "step": [{"use": "rtn", "format": "int4-g32", "only": ["*"]}]})
+QUICK = {"rounds": 7, "tokens": 2, "prompt_tokens": 5, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def _small_reads(monkeypatch):
+    monkeypatch.setattr(job, "READ_BYTES", 1 << 22)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory, tiny_folder: Path) -> Path:
+    out = tmp_path_factory.mktemp("bench") / "four"
+    netweight.compress(tiny_folder, PLAN, out=out, threads=1)
+    return out
+
+
+@pytest.mark.skipif(kernels.missing() is not None, reason="no compiled kernels")
+def test_an_artifact_beside_its_decoded_weights(artifact: Path):
+    found = netweight.bench(artifact, **QUICK)
+    packed, decoded = found.contestants
+    assert (packed.name, decoded.name) == ("packed", "decoded")
+    assert f"{kernels.isa()} kernel" in packed.path
+    assert packed.bytes_per_step < decoded.bytes_per_step / 2  # norms stay float32 in so small a model
+    for speed in (packed.decode, packed.prefill, decoded.decode, found.read_gb_s):
+        assert speed.n == 7 and 0 < speed.low <= speed.value <= speed.high
+    share = packed.decode.value * packed.bytes_per_step / 1e9 / found.read_gb_s.value
+    assert packed.read_share == pytest.approx(share)
+
+
+def test_beside_the_original_as_json(artifact: Path, tiny_folder: Path):
+    found = json.loads(netweight.bench(artifact, against=tiny_folder, json=True, **QUICK))
+    assert [row["name"] for row in found["contestants"]] == ["packed", "original"]
+    assert found["prompt_tokens"] == 5
+
+
+def test_a_module_needs_an_example(tmp_path: Path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
+    netweight.compress(net, PLAN, out=tmp_path / "net", threads=1)
+    with pytest.raises(SettingsError, match="pass an example input"):
+        netweight.bench(tmp_path / "net", into=net, **QUICK)
+    found = netweight.bench(tmp_path / "net", into=net, example=torch.randn(3, 64), **QUICK)
+    assert found.contestants[0].decode is None and found.contestants[0].prefill.value > 0
+
+
+def test_wrong_requests_are_refused(artifact: Path, tmp_path: Path):
+    with pytest.raises(SettingsError, match="must be at least 1"):
+        netweight.bench(artifact, rounds=0)
+    net = nn.Sequential(nn.Linear(64, 64))
+    odd = recipe.load({"name": "nf4", "step": [{"use": "rtn", "format": "nf4"}]})
+    netweight.compress(net, odd, out=tmp_path / "nf4", threads=1)
+    with pytest.raises(KernelError, match="no packed kernel, the first is 0: .*nf4: no kernel for nf4 codes"):
+        netweight.bench(tmp_path / "nf4", into=net, example=torch.zeros(1, 64), require_kernels=True, **QUICK)
