@@ -22,7 +22,7 @@ help:
 	@echo "make readme   write the README's tables from benchmarks/records"
 	@echo "make native   rebuild the kernels in place after a change to the C++"
 	@echo "make sanitize the kernels' tests under the address and undefined-behaviour sanitizers"
-	@echo "make bench-kernels   the kernels beside the machine's read speed and, with PEERS=folder, llama.cpp and others"
+	@echo "make bench-kernels   the kernels beside this machine's read speed and torch"
 	@echo "make format   let ruff rewrite the files"
 	@echo "make clean    remove what the above made, .venv included"
 
@@ -78,6 +78,9 @@ bench-demo: install
 
 bench-minilm: install
 	$(PY) benchmarks/minilm.py --out $(RECORD)
+
+bench-kernels: install
+	$(PY) benchmarks/kernels.py --out $(RECORD)
 
 readme: install
 	$(PY) benchmarks/readme_tables.py

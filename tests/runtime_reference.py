@@ -11,7 +11,7 @@ from netweight import formats
 from netweight.formats import Format, QTensor
 from netweight.runtime.kernels import _library
 
-BLOCK, UNIT_ROUNDOFF = 64, 2.0**-24
+BLOCK, SEGMENT, UNIT_ROUNDOFF, TINY = 64, 16, 2.0**-24, 1e-37
 
 
 def quantized_input(x_MI: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -38,25 +38,35 @@ def decoded_input(x_MI: torch.Tensor) -> np.ndarray:
     return (q.astype(np.float64) * np.repeat(scale.astype(np.float64), BLOCK, axis=1))[:, : x_MI.shape[1]]
 
 
-def product(q: QTensor, x_MI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(M, O) exact product of the decoded matrix with x, and a bound on what float32 sums may differ from it.
+def product(q: QTensor, x_MI: np.ndarray, *, floats: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(M, O) exact product of the decoded matrix with x, and a bound on what a kernel's float32 sums may differ from it.
 
-    A kernel rounds once for each conversion, scaling and addition of a segment's sum. With unsigned codes c and zero z, the
-    sums are of c * x and of z * x, so the bound holds their magnitudes: for n segments of a row and four roundings in each,
-    |error| <= (n + 8) u * sum over columns of s (|c| + |z|) |x|, u = 2^-24; taken as 2 (n + 8) for the second-order terms.
+    Whole-number sums over a segment of a row are exact. Each is then converted, perhaps lessened by zero * sum(x), scaled and
+    added: four roundings, of relative size u = 2^-24, of numbers no larger than the sum of the segments' magnitudes so far. For n
+    segments |error| <= (n + 8) u * sum over segments of s (|sum of (c - z) x| + |z sum of x|); segments of 16 columns, the
+    shortest there are, bound the longer ones. With float activations (``floats``) every column is a segment of its own.
     """
     weight = q.decode(torch.float32).double().numpy()
-    scale, zero = formats.expand(q.params, q.format, q.shape)
-    step = scale.double().expand(q.shape).abs().numpy()
-    if q.format.tensor_scale:
-        step = step / float(q.tensor_scale)
-    largest_code = {"int": 2**q.format.bits - 1, "ternary": 2, "e2m1": 12, "e4m3": 448}[q.format.element]
-    offset = 2 ** (q.format.bits - 1) if q.format.element == "int" else 12
-    magnitude = largest_code + (offset if zero is None else zero.double().expand(q.shape).abs().numpy())
-    segments = -(-q.shape[1] // 16)
-    bound = 2 * (segments + 8) * UNIT_ROUNDOFF * (np.abs(x_MI) @ (step * magnitude).T)
     decode = 4 * UNIT_ROUNDOFF * (np.abs(x_MI) @ np.abs(weight).T)  # the decoded matrix is itself rounded to float32
-    return x_MI @ weight.T, bound + decode + 1e-37
+    if floats:
+        moved = np.zeros_like(weight)
+        if q.zero is not None:  # a zero is taken from the code in float32
+            scale, zero = formats.expand(q.params, q.format, q.shape)
+            moved = (scale.double().abs() * zero.double().abs()).expand(q.shape).numpy()
+        size = np.abs(x_MI) @ (np.abs(weight) + moved).T
+        return x_MI @ weight.T, (q.shape[1] + 8) * UNIT_ROUNDOFF * size + decode + TINY
+    segments = -(-q.shape[1] // SEGMENT)
+    sums = np.abs(np.einsum("osk,msk->mos", _in_segments(weight), _in_segments(x_MI), optimize=True))
+    if q.zero is not None:
+        scale, zero = formats.expand(q.params, q.format, q.shape)
+        moved = (scale.double() * zero.double()).expand(q.shape).numpy()
+        sums = sums + np.abs(np.einsum("osk,msk->mos", _in_segments(moved), _in_segments(x_MI), optimize=True))
+    return x_MI @ weight.T, (segments + 8) * UNIT_ROUNDOFF * sums.sum(-1) + decode + TINY
+
+
+def _in_segments(matrix: np.ndarray) -> np.ndarray:
+    short = -matrix.shape[1] % SEGMENT
+    return np.pad(matrix, ((0, 0), (0, short))).reshape(len(matrix), -1, SEGMENT)
 
 
 def random_matrix(format: Format, outputs: int, inputs: int, seed: int = 0) -> QTensor:

@@ -36,9 +36,7 @@ def inputs_for(format: formats.Format, wanted: int) -> int:
 def check(q: formats.QTensor, x: torch.Tensor, *, exact: bool = False) -> None:
     got = linear(packed_of(q), x, exact=exact).double().numpy()
     floats = exact or q.format.element == "e4m3"  # codes that have no whole-number form take float32 activations
-    want, bound = product(q, x.double().numpy() if floats else decoded_input(x))
-    if floats:  # one rounding per column instead of one per segment
-        bound = bound * 16
+    want, bound = product(q, x.double().numpy() if floats else decoded_input(x), floats=floats)
     worst = np.abs(got - want) - bound
     assert worst.max() <= 0, (q.format.name, q.shape, x.shape, float(np.abs(got - want).max()), float(bound.min()))
 
