@@ -68,7 +68,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--window-length", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--work", type=Path, required=True, help="folder for weights and logs, created; not kept")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="folder for weights and logs; not kept. Runs that ended well in it before are not run again",
+    )
     parser.add_argument("--record", type=Path, required=True, help="folder to create: records/<date>_<what>_<hardware>")
     return parser.parse_args()
 
@@ -90,24 +95,28 @@ def make_tokens(given: argparse.Namespace, text: Path, *, samples: int, length: 
 
 
 def compress(given: argparse.Namespace, who: Contestant, tokens: Path, repeat: int) -> dict[str, Any]:
-    """Run one contestant once; its result, or what it died of."""
+    """Run one contestant once; its result, or what it died of. A run that ended well earlier in this folder is taken as it is."""
     interpreters = dict(item.partition("=")[::2] for item in given.python)
     out = given.work / f"{who.peer}_{who.variant}_{repeat}"
     command = [interpreters.get(who.peer, sys.executable), PEERS / DRIVERS[who.peer], "--variant", who.variant]
     command += ["--model-dir", given.model_dir, "--tokens", tokens, "--bits", given.bits, "--group", given.group]
     command += ["--threads", given.threads, "--out", out]
+    ended, begun = out / "result.json", given.work / f"{out.name}.json"
+    if ended.exists():
+        frame = json.loads(begun.read_text(encoding="utf-8"))
+        return frame | json.loads(ended.read_text(encoding="utf-8")) | {"out": out.name}
     environment = os.environ | {"OMP_NUM_THREADS": str(given.threads), "MKL_NUM_THREADS": str(given.threads)}
-    load_before = os.getloadavg()[0]
+    frame = {"name": who.name, "repeat": repeat, "load_before": os.getloadavg()[0]}
+    begun.write_text(json.dumps(frame), encoding="utf-8")
     log = given.work / f"{out.name}.log"
     with open(log, "w", encoding="utf-8") as file:
         done = subprocess.run(
             [str(part) for part in command], stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
         )
-    frame = {"name": who.name, "repeat": repeat, "load_before": load_before}
     if done.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         return frame | {"failed": f"exit {done.returncode}: {' '.join(last)[:300]}"}
-    return frame | json.loads((out / "result.json").read_text(encoding="utf-8")) | {"out": out.name}
+    return frame | json.loads(ended.read_text(encoding="utf-8")) | {"out": out.name}
 
 
 def run_all(given: argparse.Namespace, tokens: Path) -> list[dict[str, Any]]:
@@ -255,7 +264,7 @@ def command_line() -> str:
 
 def main() -> None:
     given = arguments()
-    given.work.mkdir(parents=True)
+    given.work.mkdir(parents=True, exist_ok=True)
     given.record.mkdir(parents=True)
     calibration = make_tokens(
         given,

@@ -43,7 +43,6 @@ class Pool:
 def pool(threads: int) -> Iterator[Pool]:
     """A pool; while it is open, torch's own operations use one thread each (the setting is put back afterwards)."""
     before = torch.get_num_threads()
-    _keep_large_blocks_apart()
     torch.set_num_threads(1)
     executor = ThreadPoolExecutor(threads, "netweight", initializer=torch.set_num_threads, initargs=(1,))
     try:
@@ -51,17 +50,6 @@ def pool(threads: int) -> Iterator[Pool]:
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(before)
-
-
-def _keep_large_blocks_apart() -> None:
-    """Have glibc map blocks of a megabyte and more one by one, for good; elsewhere do nothing.
-
-    Left alone it raises that limit up to 32 MB as blocks come and go. Activations then share one heap with what outlives them,
-    and the holes between are never given back: measured, a third of the peak.
-    """
-    mmap_threshold, limit_bytes = -3, 1 << 20
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(mmap_threshold, limit_bytes)
 
 
 def return_memory() -> None:

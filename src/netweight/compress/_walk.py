@@ -138,7 +138,7 @@ class _Walk:
 
         names = [n for n, a in self.plan.assignments.items() if a.block == name]
         batches = range(len(state))
-        done = self._compress(name, names, run, batches, keep=state.__setitem__)
+        done = self._compress(name, names, run, batches, keep=lambda number, output: _put(state, number, output))
         self._check_finite(name, state)
         part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), state)
         models.release(self.model, name)
@@ -342,3 +342,11 @@ class _Walk:
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _put(state: list[Tensor], number: int, output: Tensor) -> None:
+    """Outputs take the memory of the inputs: what lives long stays where it is, and leaves no holes among what does not."""
+    if state[number].shape == output.shape and state[number].dtype == output.dtype:
+        state[number].copy_(output)
+    else:
+        state[number] = output

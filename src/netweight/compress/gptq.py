@@ -217,7 +217,7 @@ class _Columns:
                 error = (work_IO[j] - value) / factor_II[j, j]
                 errors[j - start] = error
                 if j + 1 < end:
-                    work_IO[j + 1 : end] -= factor_II[j, j + 1 : end].unsqueeze(1) * error
+                    work_IO[j + 1 : end].addr_(factor_II[j, j + 1 : end], error, alpha=-1)
             if end < inputs:
                 work_IO[end:].addmm_(factor_II[start:end, end:].T, errors, alpha=-1)
             start = end
