@@ -10,7 +10,7 @@ test: export OMP_NUM_THREADS = 1
 test demo: export HF_HUB_OFFLINE = 1
 lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help native sanitize bench-kernels install test lint format demo clean bench-formats bench-import bench-demo bench-minilm readme
+.PHONY: help native sanitize arm bench-kernels install test lint format demo clean bench-formats bench-import bench-demo bench-minilm readme
 .DEFAULT_GOAL := help
 
 help:
@@ -21,7 +21,7 @@ help:
 	@echo "make bench-formats bench-import bench-demo bench-minilm   measure again; RECORD=folder for the claims"
 	@echo "make readme   write the README's tables from benchmarks/records"
 	@echo "make native   rebuild the kernels in place after a change to the C++"
-	@echo "make sanitize the kernels' tests under the address and undefined-behaviour sanitizers"
+	@echo "make sanitize the kernels against plain sums under the address and undefined-behaviour sanitizers; make arm: emulated"
 	@echo "make bench-kernels   the kernels beside this machine's read speed and torch"
 	@echo "make format   let ruff rewrite the files"
 	@echo "make clean    remove what the above made, .venv included"
@@ -53,14 +53,17 @@ native:
 	cmake --build build/native -j 2
 	cmake --install build/native --prefix src --component native
 
-SANITIZED := build/sanitize/root
-sanitize: install
+sanitize:
 	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DNETWEIGHT_SANITIZE=ON
-	cmake --build build/sanitize -j 2
-	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r src/netweight $(SANITIZED)/
-	cmake --install build/sanitize --prefix $(SANITIZED) --component native
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  PYTHONPATH=$(SANITIZED) $(PY) -m pytest -q tests/runtime/kernels -p no:cacheprovider
+	cmake --build build/sanitize -j 2 --target selfcheck
+	build/sanitize/selfcheck
+
+# On an emulated 64-bit Arm processor: needs g++-aarch64-linux-gnu and qemu-user-static.
+arm:
+	cmake -S . -B build/arm -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
+	cmake --build build/arm -j 2 --target selfcheck
+	qemu-aarch64-static build/arm/selfcheck
 
 format: install
 	$(PY) -m ruff check --fix

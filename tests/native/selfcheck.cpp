@@ -1,0 +1,125 @@
+// The kernels against plain sums in double, in a program of its own: for CPUs that only an emulator has, and for sanitizers.
+// Weights come from nw_rows and activations from nw_quantize, both written one value at a time. Exit status 0: all within bounds.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "netweight.h"
+
+namespace {
+
+uint64_t state = 1;
+uint32_t draw() {  // xorshift64*
+  state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+  return uint32_t(state * 2685821657736338717u >> 32);
+}
+float normal() {
+  float sum = 0;
+  for (int i = 0; i < 6; i++) sum += float(draw()) / 4294967296.0f - 0.5f;
+  return sum;
+}
+
+struct Case {
+  int kind, scale, zero, offset, group, bits;
+};
+
+// Random codes and scales that every format allows; true when all products are within their bounds.
+bool check(const Case &c, int n, int k, int m, bool exact) {
+  const int groups = c.group ? (k + c.group - 1) / c.group : 1, padded = (n + NW_TILE - 1) / NW_TILE * NW_TILE;
+  const int64_t row_bytes = (int64_t(k) * c.bits + 7) / 8 + 1;
+  std::vector<uint8_t> codes(size_t(n * row_bytes));
+  for (uint8_t &byte : codes) byte = uint8_t(draw());
+  if (c.kind == NW_E4M3)
+    for (uint8_t &byte : codes) byte = uint8_t((byte & 0x7f) == 0x7f ? 0 : byte);
+  const int width = c.scale == NW_SCALE_F32 ? 4 : c.scale == NW_SCALE_F16 ? 2 : 1;
+  std::vector<uint8_t> scales(size_t(n * groups * width)), zeros(size_t(n * groups * 2));
+  for (int i = 0; i < n * groups; i++) {
+    const uint16_t half = uint16_t(0x2000 + draw() % 0x1000);
+    const float wide = 0.01f + float(draw() % 100) / 1000.0f;
+    if (width == 2) std::memcpy(&scales[size_t(2 * i)], &half, 2);
+    if (width == 4) std::memcpy(&scales[size_t(4 * i)], &wide, 4);
+    if (width == 1) scales[size_t(i)] = uint8_t(c.scale == NW_SCALE_E8M0 ? 118 + draw() % 10 : c.scale == NW_SCALE_E4M3 ? draw() % 0x7f : draw() % 256);
+    const uint16_t zero_half = uint16_t(0x3c00 + draw() % 0x800);
+    if (c.zero == NW_ZERO_U8) zeros[size_t(i)] = uint8_t(draw() % (1u << (c.bits > 4 ? 8 : c.bits)));
+    if (c.zero == NW_ZERO_F16) std::memcpy(&zeros[size_t(2 * i)], &zero_half, 2);
+  }
+  std::vector<float> row_scale(size_t(padded), 0.0f), row_zero(size_t(padded), 0.0f);
+  for (int i = 0; i < n; i++) row_scale[size_t(i)] = 0.5f + float(draw() % 100) / 100.0f, row_zero[size_t(i)] = float(draw() % 200) / 50.0f;
+  nw_matrix w = {c.kind, c.scale, c.zero, c.offset, n, k, c.group, nullptr, row_scale.data(), row_zero.data()};
+  const int64_t bytes = nw_packed_bytes(&w);
+  if (bytes <= 0) return false;
+  std::vector<uint8_t> data(static_cast<size_t>(bytes));
+  const nw_stored stored = {codes.data(), row_bytes, c.bits, c.group, 1, groups, scales.data(), zeros.data()};
+  if (nw_pack(&w, &stored, data.data()) != NW_OK) return false;
+  w.data = data.data();
+
+  std::vector<int64_t> index(static_cast<size_t>(n));
+  for (int i = 0; i < n; i++) index[size_t(i)] = i;
+  std::vector<float> weight(size_t(n) * size_t(k)), x(size_t(m) * size_t(k)), y(size_t(m) * size_t(n));
+  if (nw_rows(&w, index.data(), n, weight.data(), k) != NW_OK) return false;
+  for (float &value : x) value = normal();
+  const int blocks = (k + NW_BLOCK - 1) / NW_BLOCK;
+  std::vector<int8_t> q(size_t(m) * size_t(blocks) * NW_BLOCK);
+  std::vector<float> xs(size_t(m) * size_t(blocks));
+  if (nw_quantize(x.data(), m, k, k, q.data(), xs.data()) != NW_OK) return false;
+  if (nw_linear(&w, x.data(), m, k, nullptr, y.data(), n, exact) != NW_OK) return false;
+  const bool floats = exact || c.kind == NW_E4M3;
+  for (int i = 0; i < m; i++)
+    for (int o = 0; o < n; o++) {
+      double want = 0, size = 0;
+      for (int j = 0; j < k; j++) {
+        const double eight = double(q[size_t(i) * size_t(blocks) * NW_BLOCK + size_t(j)]) * double(xs[size_t(i * blocks + j / NW_BLOCK)]);
+        const double a = floats ? double(x[size_t(i) * size_t(k) + size_t(j)]) : eight;
+        want += a * double(weight[size_t(o) * size_t(k) + size_t(j)]);
+        size += std::fabs(a) * (std::fabs(double(weight[size_t(o) * size_t(k) + size_t(j)])) + 20.0 * row_scale[size_t(o)]);
+      }
+      const double bound = (k + 16) * 5.97e-8 * size + 1e-30;
+      if (!(std::fabs(double(y[size_t(i) * size_t(n) + size_t(o)]) - want) <= bound)) {
+        std::printf("kind %d scale %d zero %d group %d, %d x %d, row %d output %d: %g, wanted %g\n", c.kind, c.scale, c.zero, c.group, n, k, i, o,
+                    double(y[size_t(i) * size_t(n) + size_t(o)]), want);
+        return false;
+      }
+    }
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  const Case cases[] = {
+      {NW_INT2, NW_SCALE_F16, NW_ZERO_U8, 0, 64, 2},      {NW_INT2, NW_SCALE_F16, NW_ZERO_CONST, 1, 32, 2},
+      {NW_INT2, NW_SCALE_U8, NW_ZERO_U8, 0, 16, 2},       {NW_INT3, NW_SCALE_F16, NW_ZERO_U8, 0, 64, 3},
+      {NW_INT3, NW_SCALE_U8, NW_ZERO_CONST, 4, 32, 3},    {NW_INT3, NW_SCALE_F16, NW_ZERO_F16, 0, 16, 3},
+      {NW_INT4, NW_SCALE_F16, NW_ZERO_U8, 0, 64, 4},      {NW_INT4, NW_SCALE_F16, NW_ZERO_CONST, 8, 128, 4},
+      {NW_INT4, NW_SCALE_NONE, NW_ZERO_ROW, 0, 0, 4},     {NW_INT8, NW_SCALE_F16, NW_ZERO_U8, 0, 64, 8},
+      {NW_INT8, NW_SCALE_NONE, NW_ZERO_CONST, 128, 0, 8}, {NW_INT8, NW_SCALE_F16, NW_ZERO_CONST, 16, 32, 5},
+      {NW_E2M1, NW_SCALE_E4M3, NW_ZERO_CONST, 0, 16, 4},  {NW_E2M1, NW_SCALE_E8M0, NW_ZERO_CONST, 0, 32, 4},
+      {NW_E2M1, NW_SCALE_F32, NW_ZERO_CONST, 0, 64, 4},   {NW_E4M3, NW_SCALE_F32, NW_ZERO_CONST, 0, 64, 8},
+  };
+  const int shapes[][2] = {{1, 16}, {31, 48}, {33, 65}, {64, 192}, {96, 576}};
+  int done = 0, failed = 0;
+  std::string levels = nw_isa_levels();
+  for (size_t at = 0; at <= levels.size();) {
+    const size_t end = std::min(levels.find(' ', at), levels.size());
+    const std::string level = levels.substr(at, end - at);
+    at = end + 1;
+    nw_set_isa(level.c_str());
+    for (int threads = 1; threads <= 2; threads++) {
+      nw_set_threads(threads);
+      for (const Case &c : cases)
+        for (const auto &shape : shapes)
+          for (int m : {1, 2, 3, 5, 8, 9, 13, 33})
+            for (bool exact : {false, true}) {
+              done++;
+              if (!check(c, shape[0], shape[1], m, exact)) failed++;
+            }
+    }
+    std::printf("%s: %d checks so far, %d failed\n", level.c_str(), done, failed);
+  }
+  nw_set_threads(1);
+  return failed ? 1 : 0;
+}
