@@ -243,7 +243,7 @@ def bench(
     example: Tensor | None = None,
     json: bool = False,
 ) -> Benchmark | str:
-    """Measure how fast an artifact runs here, beside its decoded weights or the original.
+    """Measure how fast an artifact runs here, and beside what.
 
     Args:
       artifact: artifact folder.

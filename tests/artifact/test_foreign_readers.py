@@ -41,7 +41,9 @@ def logits(module):
 def test_transformers_decodes_the_same_weights_to_the_last_bit(name, folder, tmp_path):
     made = tiny.compress(folder, tmp_path / "out", tiny.step("rtn", name), calibration=None)
     foreign = tiny.foreign_load(tmp_path / "out")
-    assert torch.equal(logits(foreign), logits(runtime.load(made).module))  # and packed layers decode at the first run
+    assert torch.equal(
+        logits(foreign), logits(runtime.load(made, kernels="off").module)
+    )  # and packed layers decode at the first run
     for layer, weight_OI in tiny.decoded(made).items():
         assert torch.equal(foreign.get_submodule(layer).weight, weight_OI), layer
 
@@ -49,7 +51,7 @@ def test_transformers_decodes_the_same_weights_to_the_last_bit(name, folder, tmp
 @pytest.mark.parametrize("name", ROUNDED)
 def test_transformers_decodes_the_same_weights_with_one_rounding(name, folder, tmp_path):
     made = tiny.compress(folder, tmp_path / "out", tiny.step("rtn", name), calibration=None)
-    foreign, ours = tiny.foreign_load(tmp_path / "out"), runtime.load(made).module
+    foreign, ours = tiny.foreign_load(tmp_path / "out"), runtime.load(made, kernels="off").module
     unit = BFLOAT16 if name == "nvfp4" else FLOAT16
     for layer, weight_OI in tiny.decoded(made).items():
         change = (foreign.get_submodule(layer).weight - weight_OI).abs()
@@ -75,7 +77,7 @@ def test_a_mix_of_symmetric_integers_and_e4m3_is_read_exactly(folder, tmp_path):
     made = tiny.compress(folder, tmp_path / "out", *steps, calibration=None)
     config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
     assert config["format"] == "mixed-precision"
-    assert torch.equal(logits(tiny.foreign_load(tmp_path / "out")), logits(runtime.load(made).module))
+    assert torch.equal(logits(tiny.foreign_load(tmp_path / "out")), logits(runtime.load(made, kernels="off").module))
 
 
 @pytest.mark.parametrize("pair", [("int4-g32", "int8-sym-g32"), ("nvfp4", "mxfp8-e4m3"), ("int3-g64", "int8-g64")])
@@ -85,7 +87,7 @@ def test_a_mix_that_transformers_would_decode_by_one_scheme_for_all_is_refused_b
     with pytest.raises(ValueError, match="quant_method"):
         tiny.foreign_load(tmp_path / "out")
     assert {row.format for row in made.ledger.quantized()} == set(pair)
-    assert bool(torch.isfinite(logits(runtime.load(made).module)).all())
+    assert bool(torch.isfinite(logits(runtime.load(made, kernels="off").module)).all())
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -93,7 +95,7 @@ def test_a_format_that_the_layout_cannot_say_is_refused_and_not_loaded_at_random
     made = tiny.compress(folder, tmp_path / "out", tiny.step("rtn", name), calibration=None)
     with pytest.raises(ValueError, match="quant_method"):
         tiny.foreign_load(tmp_path / "out")
-    module = runtime.load(made).module
+    module = runtime.load(made, kernels="off").module
     for layer, weight_OI in tiny.decoded(made).items():
         assert torch.equal(module.get_submodule(layer).weight, weight_OI)
 
@@ -110,19 +112,21 @@ def test_an_encoder_is_read_exactly(tmp_path):
     foreign = tiny.foreign_load(tmp_path / "out", transformers.AutoModel)
     ids = tiny.token_batches(1)[0]
     with torch.no_grad():
-        assert torch.equal(foreign(**ids).last_hidden_state, runtime.load(made).module(**ids).last_hidden_state)
+        assert torch.equal(
+            foreign(**ids).last_hidden_state, runtime.load(made, kernels="off").module(**ids).last_hidden_state
+        )
 
 
 def test_folded_norms_come_along(folder, tmp_path):
     made = tiny.compress(folder, tmp_path / "out", tiny.step("awq", "int4-sym-g32"))
-    assert torch.equal(logits(tiny.foreign_load(tmp_path / "out")), logits(runtime.load(made).module))
+    assert torch.equal(logits(tiny.foreign_load(tmp_path / "out")), logits(runtime.load(made, kernels="off").module))
 
 
 def test_shards_with_an_index_are_read(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("netweight.artifact._write.SHARD_BYTES", 20_000)
     made = tiny.compress(folder, tmp_path / "out", tiny.step("rtn", "int4-sym-g32"), calibration=None)
     assert len(list((tmp_path / "out").glob("model-*-of-*.safetensors"))) > 1
-    assert torch.equal(logits(tiny.foreign_load(tmp_path / "out")), logits(runtime.load(made).module))
+    assert torch.equal(logits(tiny.foreign_load(tmp_path / "out")), logits(runtime.load(made, kernels="off").module))
 
 
 def test_reading_with_transformers_needs_no_netweight(folder, tmp_path):

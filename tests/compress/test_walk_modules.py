@@ -55,7 +55,7 @@ def test_the_ledgers_output_error_is_what_the_layers_output_really_lost(kind, tm
         module, tmp_path / "out", tiny.step("gptq", "int3-channel", range="minmax"), calibration=batches
     )
     (row,) = made.ledger.quantized()
-    weight = runtime.load(made, into=module).module[0].weight.detach()
+    weight = runtime.load(made, into=module, kernels="off").module[0].weight.detach()
     original = module[0].weight.detach()
     lost = sum(float(without_bias(module[0], weight - original, x).double().square().sum()) for x in batches)
     had = sum(float(without_bias(module[0], original, x).double().square().sum()) for x in batches)
@@ -105,7 +105,7 @@ def test_a_net_of_many_kinds_is_compressed_and_the_callers_module_is_left_as_it_
     assert [row.action for row in made.ledger] == ["quantized"] * 5
     assert {row.module for row in made.ledger if row.samples} == {"conv", "deep", "up", "head"}
 
-    loaded = runtime.load(made, into=module).module
+    loaded = runtime.load(made, into=module, kernels="off").module
     by_hand = net().eval()
     for layer, matrix_OI in tiny.decoded(made).items():
         models.set_matrix(by_hand.get_submodule(layer), matrix_OI)
@@ -134,7 +134,7 @@ def test_a_live_models_object_is_left_as_it_was(tmp_path):
 def test_a_module_that_is_itself_a_layer_is_compressed(tmp_path):
     module = filled(nn.Linear(16, 8))
     made = tiny.compress(module, tmp_path / "out", tiny.step("gptq", "int4-g8"), calibration=[random(40, 16)])
-    loaded = runtime.load(made, into=module).module
+    loaded = runtime.load(made, into=module, kernels="off").module
     assert torch.equal(loaded.weight, made.qtensor("").decode())
     assert "weight" not in made.plain_names() and "bias" in made.plain_names()
 
@@ -143,7 +143,7 @@ def test_a_module_that_is_itself_a_layer_is_compressed(tmp_path):
 def test_a_live_module_keeps_its_type(dtype, tmp_path):
     module = filled(nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 8))).to(dtype)
     made = tiny.compress(module, tmp_path / "out", tiny.step("gptq", "int4-g8"), calibration=[random(40, 16).to(dtype)])
-    loaded = runtime.load(made, into=module).module
+    loaded = runtime.load(made, into=module, kernels="off").module
     assert {p.dtype for p in loaded.parameters()} == {dtype}
     assert torch.equal(loaded[2].weight, made.qtensor("2").decode().to(dtype))
 
@@ -160,7 +160,7 @@ def test_a_module_of_two_types_keeps_both(tmp_path):
 
     module = filled(Mixed())
     made = tiny.compress(module, tmp_path / "out", tiny.step("gptq", "int4-g8"), calibration=[random(40, 16)])
-    loaded = runtime.load(made, into=module).module
+    loaded = runtime.load(made, into=module, kernels="off").module
     assert (loaded.small.weight.dtype, loaded.full.weight.dtype) == (torch.bfloat16, torch.float32)
 
 
@@ -169,7 +169,7 @@ def test_a_module_laid_out_channels_last_computes_the_same_from_the_file(tmp_pat
     module = filled(nn.Sequential(nn.Conv2d(16, 8, 3), nn.Conv2d(8, 8, 3))).to(memory_format=torch.channels_last)
     batches = [random(2, 16, 9, 9).to(memory_format=torch.channels_last)]
     made = tiny.compress(module, tmp_path / "out", tiny.step("rtn", "int4-channel", only=["0"]), calibration=batches)
-    assert runtime.load(made, into=module).module[0].weight.stride() == module[0].weight.stride()
+    assert runtime.load(made, into=module, kernels="off").module[0].weight.stride() == module[0].weight.stride()
 
 
 class Twice(nn.Module):
@@ -190,7 +190,7 @@ def test_a_layer_called_twice_sees_both_inputs_and_a_shared_weight_is_rounded_on
     rows = {row.module: row for row in made.ledger}
     assert rows["shared"].samples == 80 and rows["first"].samples == 40
     assert rows["second"].tied_to == "first" and "second" not in made.manifest.layers
-    loaded = runtime.load(made, into=module).module
+    loaded = runtime.load(made, into=module, kernels="off").module
     assert loaded.second.weight is loaded.first.weight
     assert torch.equal(loaded.first.weight, made.qtensor("first").decode())
 
@@ -219,7 +219,7 @@ def test_with_allow_partial_a_layer_that_never_runs_is_left_and_both_ledger_and_
     assert (row.module, row.bytes_after, row.format, row.steps) == ("spare", 16 * 8 * 4, "", ())
     assert "never ran on the calibration data" in row.reason
     assert made.manifest.problems == (f"spare: {row.reason}",)
-    assert torch.equal(runtime.load(made, into=module).module.spare.weight, module.spare.weight)
+    assert torch.equal(runtime.load(made, into=module, kernels="off").module.spare.weight, module.spare.weight)
 
 
 def test_a_method_without_data_does_not_mind_a_layer_that_never_runs(tmp_path):

@@ -14,12 +14,15 @@ import torch
 import netweight
 from netweight.cli import main
 from netweight.errors import ArtifactError, SettingsError
+from netweight.runtime import kernels
 
 
 def test_the_command_says_the_path_and_then_the_text(workplace: Path, capsys):
     assert main(["run", "int4", "--prompt", "an object", "--max-tokens", "6"]) == 0
     shown = capsys.readouterr()
-    assert shown.err.startswith("14 layers int4-g32: decoded once at load to float32 (no packed kernel:")
+    path = "decoded once at load to float32 (" if kernels.missing() else f"{kernels.isa()} kernel; loaded in"
+    assert shown.err.startswith(f"14 layers int4-g32: {path}")
+    assert "transformers' loop (no native decode loop for heads 8 wide)" in shown.err or kernels.missing()
     assert shown.out == "".join(netweight.run("int4", prompt="an object", max_tokens=6)) + "\n"
 
 
