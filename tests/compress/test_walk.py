@@ -228,6 +228,24 @@ def test_about_one_block_is_in_memory_at_a_time(tmp_path, monkeypatch):
     assert max(seen) <= largest
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["apart", "one batch twice"])
+def test_embeddings_given_as_batches_stay_the_callers(shared, tmp_path):
+    model = models.load(tiny.saved(tiny.llama(), tmp_path / "model"))
+    models.materialize(model, "model.embed_tokens")
+    embed = model.module.model.embed_tokens
+    tokens = tiny.token_batches(2)
+    batches = [{"inputs_embeds": embed(batch["input_ids"]).detach().clone()} for batch in tokens]
+    if shared:
+        tokens, batches = [tokens[0]] * 2, [batches[0]] * 2
+    before = [batch["inputs_embeds"].clone() for batch in batches]
+    steps = tiny.step("gptq", "int4-g64", only=["model.layers.*"])
+    got = tiny.compress(model, tmp_path / "got", steps, calibration=batches)
+    want = tiny.compress(model, tmp_path / "want", steps, calibration=tokens)
+    assert all(torch.equal(batch["inputs_embeds"], b) for batch, b in zip(batches, before, strict=True))
+    for name, weight in tiny.decoded(want).items():
+        assert torch.equal(tiny.decoded(got)[name], weight), name
+
+
 def test_the_same_model_object_can_be_compressed_again(tmp_path):
     model = models.load(tiny.saved(tiny.llama(), tmp_path / "model"))
     models.materialize(model, "lm_head")

@@ -288,7 +288,7 @@ def _speed(speed: Speed | None) -> str:
     if speed is None:
         return "–"
     bounds = "" if speed.low is None or speed.high is None else f" [{speed.low:.4g}, {speed.high:.4g}]"
-    return f"{speed.value:.4g}{bounds}"
+    return f"{speed.value:.4g}{bounds} n={speed.n}"
 
 
 TABLES: dict[str, Callable[[Any], RenderableType]] = {

@@ -9,7 +9,7 @@ that a caller can store both and start again there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -99,7 +99,7 @@ def walk(
         else:
             inputs = models.capture_block_inputs(model, batches)
         inputs = [replace(found, hidden=None) for found in inputs]  # the state takes over
-        state = list(hidden)
+        state = _owned(hidden, batches)
         hidden = ()
         for index in range(start, len(names) - 1):
             yield work.block(index, names[index], inputs, state)
@@ -342,6 +342,21 @@ class _Walk:
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _owned(hidden: Sequence[Tensor], batches: Sequence[Any]) -> list[Tensor]:
+    """The states, copied where they are the caller's own tensors (embeddings given as a batch) or one another."""
+    taken = {t.untyped_storage().data_ptr() for batch in batches for t in _tensors(batch)}
+    owned = []
+    for state in hidden:
+        owned.append(state.clone() if state.untyped_storage().data_ptr() in taken else state)
+        taken.add(owned[-1].untyped_storage().data_ptr())
+    return owned
+
+
+def _tensors(batch: Any) -> list[Tensor]:
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else (batch,)
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _put(state: list[Tensor], number: int, output: Tensor) -> None:

@@ -117,9 +117,7 @@ def _factor(hessian_II: Tensor, settings: Settings) -> tuple[Tensor, Tensor, lis
     if settings.order == "hessian":
         order = torch.argsort(diagonal, descending=True, stable=True)
     diagonal = diagonal[order]
-    hessian = hessian_II[
-        order.unsqueeze(1), order
-    ].double()  # the one copy: matrices of this size are what fills the memory
+    hessian = hessian_II[order.unsqueeze(1), order].double()  # the one copy: matrices of this size fill the memory
     notes = [f"{int(dead.sum())} of {len(dead)} input columns never active: rounded to nearest"] if dead.any() else []
     damping = settings.damping
     mean = diagonal.mean()

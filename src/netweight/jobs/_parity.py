@@ -37,10 +37,8 @@ def check(
         return {"layers": len(artifact.manifest.layers), "parts": 0}
     reread = from_artifact(model, artifact)
     total = len(artifact.manifest.parts)
-    with (
-        torch.no_grad(),
-        pool(1),
-    ):  # the outputs are computed as they are asked for: with one thread, as in the simulation
+    # outputs are computed as they are asked for: with one thread, as in the simulation
+    with torch.no_grad(), pool(1):
         for done, (name, output) in enumerate(_run(reread, batches[0]), 1):
             if digest_of(output) != artifact.manifest.parts[name]:
                 raise ParityError(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json as json_text
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,14 +20,14 @@ from torch import Tensor, nn
 
 from netweight import models, runtime
 from netweight.artifact import Artifact, open_artifact
-from netweight.errors import KernelError, SettingsError
+from netweight.errors import SettingsError
 from netweight.evaluate import median_interval
 from netweight.jobs._subjects import is_artifact
 from netweight.models import Model
 from netweight.runtime import kernels
 
 READ_BYTES = 512 << 20  # more than any cache holds
-BUDGET_S = 60.0  # of one contestant; a slow one gets fewer rounds, and says so
+BUDGET_S = 60.0  # of one contestant; a slow one gets fewer rounds, and its `n` says so
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,33 @@ class Benchmark:
         return json_text.dumps(asdict(self), indent=2)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What every contestant is to do."""
+
+    prompt_tokens: int
+    tokens: int
+    example: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One thing to time, and how many tokens or inputs it is."""
+
+    kind: str  # "prefill" or "decode"
+    run: Callable[[], object]
+    amount: float
+
+
+@dataclass(frozen=True)
+class _Runner:
+    name: str
+    path: str
+    load_s: float
+    model: Model
+    pieces: tuple[_Piece, ...]
+
+
 def bench(
     artifact: Any,
     *,
@@ -85,176 +113,139 @@ def bench(
     if min(prompt_tokens, rounds, tokens) < 1 or threads < 0:
         raise SettingsError("prompt_tokens, rounds and tokens must be at least 1, threads at least 0")
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
-    count = threads or torch.get_num_threads()
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        found = _bench(opened, against, prompt_tokens, rounds, tokens, count, require_kernels, into, example)
-    finally:
-        torch.set_num_threads(before)
+    work = _Work(prompt_tokens, tokens, example)
+    with _threads(threads or torch.get_num_threads()) as count:
+        loaded = runtime.load(opened, into=into, kernels="require" if require_kernels else "auto")
+        first = _runner("packed", loaded.model, loaded.summary(), loaded.load_s, work)
+        runners = (first, _other(opened, against, into, work))
+        times, read = _measured(runners, rounds)
+    read_speed = _speed(read) if read else None
+    isa = kernels.isa() if kernels.missing() is None else "none"
+    contestants = tuple(_contestant(runner, times[runner.name], read_speed) for runner in runners)
+    found = Benchmark(opened.path.resolve().name, isa, count, read_speed, prompt_tokens, contestants)
     return found.to_json() if json else found
 
 
-def _bench(
-    artifact: Artifact,
-    against: Any,
-    prompt_tokens: int,
-    rounds: int,
-    tokens: int,
-    threads: int,
-    require: bool,
-    into: nn.Module | None,
-    example: Tensor | None,
-) -> Benchmark:
+@contextmanager
+def _threads(count: int) -> Iterator[int]:
+    """torch and the kernels on this many threads, and afterwards as before."""
     native = kernels.missing() is None
+    before = torch.get_num_threads(), kernels.threads() if native else 0
+    torch.set_num_threads(count)
     if native:
-        kernels.set_threads(threads)
-    elif require:
-        raise KernelError(kernels.missing() or "")
-    loaded = runtime.load(artifact, into=into, kernels="require" if require else "auto")
-    runners = [_runner("packed", loaded.model, loaded.summary(), loaded.load_s, prompt_tokens, tokens, example)]
-    runners.append(_other(artifact, against, into, prompt_tokens, tokens, example))
-    read = torch.zeros(READ_BYTES, dtype=torch.uint8) if native else None
-    times: dict[str, dict[str, list[float]]] = {r.name: {"decode": [], "prefill": []} for r in runners}
-    speeds_read: list[float] = []
-    spent = dict.fromkeys(times, 0.0)
-    for number in range(rounds + 1):  # the first round warms up
-        if read is not None:
-            speeds_read.append(
-                READ_BYTES / 1e9 / _seconds(lambda: kernels.library().nw_read(read.data_ptr(), READ_BYTES, 1))
-            )
+        kernels.set_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before[0])
+        if native:
+            kernels.set_threads(before[1])
+
+
+def _measured(runners: Sequence[_Runner], rounds: int) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
+    """Per contestant and kind the speeds of its rounds, and those of a plain read in GB/s; the first round warms up."""
+    memory = torch.zeros(READ_BYTES, dtype=torch.uint8) if kernels.missing() is None else None
+    times: dict[str, dict[str, list[float]]] = {runner.name: {} for runner in runners}
+    spent, read = dict.fromkeys(times, 0.0), []
+    for number in range(rounds + 1):
+        if memory is not None:
+            begun = time.perf_counter()
+            kernels.library().nw_read(memory.data_ptr(), READ_BYTES, 1)
+            read.append(READ_BYTES / 1e9 / (time.perf_counter() - begun))
         for runner in runners:
             if spent[runner.name] > BUDGET_S and number > 2:
                 continue
-            for kind, work, amount in runner.work:
-                seconds = _seconds(work)
+            for piece in runner.pieces:
+                begun = time.perf_counter()
+                piece.run()
+                seconds = time.perf_counter() - begun
                 spent[runner.name] += seconds
                 if number:
-                    times[runner.name][kind].append(amount / seconds)
-    read_speed = _speed(speeds_read[1:]) if speeds_read else None
-    return Benchmark(
-        artifact.path.resolve().name,
-        kernels.isa() if native else "none",
-        threads,
-        read_speed,
-        prompt_tokens,
-        tuple(_contestant(runner, times[runner.name], read_speed) for runner in runners),
-    )
+                    times[runner.name].setdefault(piece.kind, []).append(piece.amount / seconds)
+    return times, read[1:]
 
 
-@dataclass(frozen=True)
-class _Runner:
-    name: str
-    path: str
-    load_s: float
-    model: Model
-    work: tuple[
-        tuple[str, Callable[[], object], float], ...
-    ]  # kind, one piece of it, how many tokens or inputs that is
-
-
-def _other(
-    artifact: Artifact, against: Any, into: nn.Module | None, prompt_tokens: int, tokens: int, example: Tensor | None
-) -> _Runner:
+def _other(artifact: Artifact, against: Any, into: nn.Module | None, work: _Work) -> _Runner:
     begun = time.perf_counter()
     if against is None:
-        decoded = runtime.load(artifact, into=into, check=False, kernels="off")
-        return _runner(
-            "decoded",
-            decoded.model,
-            "the same weights as float32, in torch",
-            decoded.load_s,
-            prompt_tokens,
-            tokens,
-            example,
-        )
+        loaded = runtime.load(artifact, into=into, check=False, kernels="off")
+        return _runner("decoded", loaded.model, "the same weights as float32, in torch", loaded.load_s, work)
     if is_artifact(against):
-        other = runtime.load(against, into=into)
-        return _runner(
-            other.artifact.path.resolve().name,
-            other.model,
-            other.summary(),
-            other.load_s,
-            prompt_tokens,
-            tokens,
-            example,
-        )
+        loaded = runtime.load(against, into=into)
+        name = loaded.artifact.path.resolve().name
+        return _runner(f"against {name}", loaded.model, loaded.summary(), loaded.load_s, work)
     model = against if isinstance(against, Model) else models.load(against)
     models.materialize(model, "")
     seconds = time.perf_counter() - begun
-    return _runner(
-        "original", model, "an original, not an artifact: float32 weights", seconds, prompt_tokens, tokens, example
-    )
+    return _runner("original", model, "an original, not an artifact: float32 weights", seconds, work)
 
 
-def _runner(
-    name: str, model: Model, path: str, load_s: float, prompt_tokens: int, tokens: int, example: Tensor | None
-) -> _Runner:
-    if model.kind == "causal-lm":
-        return _language_runner(name, model, path, load_s, prompt_tokens, tokens)
-    if example is None:
+def _runner(name: str, model: Model, path: str, load_s: float, work: _Work) -> _Runner:
+    if model.kind != "causal-lm":
+        return _Runner(name, path, load_s, model, (_forward(model, work),))
+    pieces = _native(model, work) if runtime.why_not_native(model) is None else _through_transformers(model, work)
+    return _Runner(name, f"{path}; {runtime.decode_path(model)}", load_s, model, pieces)
+
+
+def _forward(model: Model, work: _Work) -> _Piece:
+    if work.example is None:
         raise SettingsError(f"{model.name} writes no text: pass an example input, bench(artifact, example=tensor)")
-    inputs = example
+    inputs = work.example
 
-    def forward() -> None:
+    def run() -> None:
         with torch.inference_mode():
             model.module(inputs)
 
-    return _Runner(name, path, load_s, model, (("prefill", forward, float(len(inputs))),))
+    return _Piece("prefill", run, float(len(inputs)))
 
 
-def _language_runner(name: str, model: Model, path: str, load_s: float, prompt_tokens: int, tokens: int) -> _Runner:
+def _prompt(model: Model, work: _Work) -> Tensor:
+    """(T,) tokens drawn with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
-    prompt_T = torch.randint(int(model.config.vocab_size), (prompt_tokens,), generator=generator)
-    if runtime.why_not_native(model) is None:
-        decoder = runtime.NativeDecoder(model, longest=prompt_tokens + tokens + 1)
-        session = decoder.session()
-        state = {"token": 0}
+    return torch.randint(int(model.config.vocab_size), (work.prompt_tokens,), generator=generator)
 
-        def prefill() -> None:
-            session.cut(0)
-            state["token"] = decoder.choose(decoder.forward((session,), (prompt_T,))[0])
 
-        def decode() -> None:
-            for _ in range(tokens):
-                state["token"] = decoder.next(session, state["token"])
+def _native(model: Model, work: _Work) -> tuple[_Piece, ...]:
+    decoder = runtime.NativeDecoder(model, longest=work.prompt_tokens + work.tokens)
+    session, prompt_T, state = decoder.session(), _prompt(model, work), {"token": 0}
 
-        path = f"{path}; native decode loop"
-    else:
-        cache: dict[str, Any] = {}
+    def prefill() -> None:
+        session.cut(0)
+        state["token"] = decoder.choose(decoder.forward((session,), (prompt_T,))[0])
 
-        def prefill() -> None:
-            with torch.inference_mode():
-                out = model.module(input_ids=prompt_T.unsqueeze(0), use_cache=True, logits_to_keep=1)
-            cache["past"], cache["token"] = out.past_key_values, out.logits[:, -1:].argmax(-1)
+    def decode() -> None:
+        for _ in range(work.tokens):
+            state["token"] = decoder.next(session, state["token"])
 
-        def decode() -> None:
-            for _ in range(tokens):
-                with torch.inference_mode():
-                    out = model.module(input_ids=cache["token"], past_key_values=cache["past"], use_cache=True)
-                cache["past"], cache["token"] = out.past_key_values, out.logits[:, -1:].argmax(-1)
+    return _Piece("prefill", prefill, float(work.prompt_tokens)), _Piece("decode", decode, float(work.tokens))
 
-        path = f"{path}; {runtime.decode_path(model)}"
-    return _Runner(
-        name, path, load_s, model, (("prefill", prefill, float(prompt_tokens)), ("decode", decode, float(tokens)))
-    )
+
+def _through_transformers(model: Model, work: _Work) -> tuple[_Piece, ...]:
+    prompt_T, state = _prompt(model, work), {}
+
+    def step(**inputs: Any) -> None:
+        with torch.inference_mode():
+            out = model.module(use_cache=True, **inputs)
+        state["past"], state["token"] = out.past_key_values, out.logits[:, -1:].argmax(-1)
+
+    def prefill() -> None:
+        step(input_ids=prompt_T.unsqueeze(0), logits_to_keep=1)
+
+    def decode() -> None:
+        for _ in range(work.tokens):
+            step(input_ids=state["token"], past_key_values=state["past"])
+
+    return _Piece("prefill", prefill, float(work.prompt_tokens)), _Piece("decode", decode, float(work.tokens))
 
 
 def _contestant(runner: _Runner, found: dict[str, list[float]], read: Speed | None) -> Contestant:
-    decode = _speed(found["decode"]) if found["decode"] else None
+    decode = _speed(found["decode"]) if "decode" in found else None
     step = runtime.bytes_per_step(runner.model)
     share = decode.value * step / 1e9 / read.value if decode and read else None
-    prefill = _speed(found["prefill"]) if found["prefill"] else None
     memory = runtime.bytes_in_memory(runner.model.module)
-    return Contestant(runner.name, runner.path, runner.load_s, memory, step, decode, prefill, share)
+    return Contestant(runner.name, runner.path, runner.load_s, memory, step, decode, _speed(found["prefill"]), share)
 
 
 def _speed(values: list[float]) -> Speed:
     interval = median_interval(np.array(values), items="rounds")
     return Speed(statistics.median(values), interval.low, interval.high, len(values))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,12 @@ class Packed(nn.Module):
         self.matrix, self.exact = matrix, exact
         for name in ("data", "row_scale", "row_zero"):
             self.register_buffer(name, getattr(matrix, name), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packed:
+        """``module.to(...)`` and its like change the bias alone: the packed tensors have the types the kernels read."""
+        if (bias := self._parameters.get("bias")) is not None:
+            self._parameters["bias"] = nn.Parameter(fn(bias.detach()), requires_grad=bias.requires_grad)
+        return self
 
     def extra_repr(self) -> str:
         return f"{self.matrix.spec.outputs} x {self.matrix.spec.inputs}, {self.matrix.format}"
@@ -44,6 +52,10 @@ class PackedEmbedding(Packed):
         super().__init__(matrix, exact=True)
         self.dtype = dtype
         self.num_embeddings, self.embedding_dim = matrix.shape
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packed:
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return super()._apply(fn, recurse)
 
     def forward(self, index: Tensor) -> Tensor:
         rows = self.matrix.rows(index.reshape(-1))

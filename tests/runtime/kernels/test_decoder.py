@@ -173,6 +173,9 @@ def test_wrong_requests_are_refused(artifacts):
     with pytest.raises(SettingsError, match="only once"):
         decoder.forward((session, session), ((1,), (2,)))
     assert len(session) == 0
+    other = runtime.NativeDecoder(runtime.load(artifacts["gpt2"]).model, longest=16).session()
+    with pytest.raises(KernelError, match="a step of the decode loop"):
+        decoder.forward((other,), ((1,),))
 
 
 def test_activations_that_overflow_are_said(artifacts):

@@ -132,6 +132,30 @@ def test_graphs_are_traced_through_packed_layers(vision: Path):
         assert torch.equal(compiled(x), want)
 
 
+def test_casting_a_model_leaves_packed_weights_alone(vision: Path):
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    module = runtime.load(vision, into=Net()).module
+    with torch.inference_mode():
+        want = module(x)
+        got = module.to(torch.bfloat16)(x.to(torch.bfloat16))
+    assert got.dtype == torch.bfloat16
+    assert float((got.float() - want).std() / want.std()) < 0.05  # what bfloat16 leaves of the layers between
+
+
+def test_operators_refuse_tensors_that_are_not_a_packed_matrix():
+    q = formats.quantize(torch.randn(40, 128, generator=torch.Generator().manual_seed(0)), formats.get("int4-g64"))
+    p = kernels.pack(formats.pack(q), q.format, q.shape)
+    x = torch.zeros(1, 128)
+    for data, row_scale, row_zero in (
+        (p.data[:-1], p.row_scale, None),
+        (p.data, p.row_scale.half(), None),
+        (p.data, p.row_scale[:40], None),
+        (p.data, p.row_scale, p.row_scale),
+    ):
+        with pytest.raises(KernelError, match="a packed 40 x 128 matrix"):
+            kernels.linear(x, data, row_scale, row_zero, None, p.spec.numbers, False)
+
+
 def test_operators_keep_torch_s_contract():
     q = formats.quantize(torch.randn(40, 128, generator=torch.Generator().manual_seed(0)), formats.get("int4-g64"))
     p = kernels.pack(formats.pack(q), q.format, q.shape)

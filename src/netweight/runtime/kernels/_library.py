@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 
+import torch
+
 from netweight.errors import KernelError, NotFiniteError, SettingsError, nearest
 
 ABI = 1
@@ -112,7 +114,7 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library, declared, with the instruction set that ``NETWEIGHT_ISA`` asks for.
+    """The library, declared, with the instruction set that ``NETWEIGHT_ISA`` asks for and as many threads as torch has.
 
     Raises:
       KernelError: it was not built, or belongs to another version. SettingsError: no such instruction set here.
@@ -133,6 +135,7 @@ def library() -> ctypes.CDLL:
         raise KernelError(f"{found.origin} speaks version {loaded.nw_abi()} of the interface, not {ABI}; {BUILD}")
     if asked := os.environ.get(ISA_VARIABLE):
         _set_isa(loaded, asked)
+    loaded.nw_set_threads(torch.get_num_threads())
     return loaded
 
 

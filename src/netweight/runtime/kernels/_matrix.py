@@ -111,8 +111,28 @@ class PackedMatrix:
 
 
 def c_matrix(spec: Spec, data: Tensor, row_scale: Tensor, row_zero: Tensor | None) -> _library.Matrix:
+    """What the library takes. Raises: KernelError: the tensors are not those of such a matrix, as after a cast or a move."""
     zero = None if row_zero is None else row_zero.data_ptr()
-    return _library.Matrix(*spec.numbers, data.data_ptr(), row_scale.data_ptr(), zero)
+    matrix = _library.Matrix(*spec.numbers, data.data_ptr(), row_scale.data_ptr(), zero)
+    rows = -(-spec.outputs // TILE) * TILE
+    parts = [(data, torch.uint8, _library.library().nw_packed_bytes(matrix)), (row_scale, torch.float32, rows)]
+    parts += [] if row_zero is None else [(row_zero, torch.float32, rows)]
+    for tensor, dtype, count in parts:
+        if (
+            tensor.dtype != dtype
+            or tensor.numel() != count
+            or tensor.device.type != "cpu"
+            or not tensor.is_contiguous()
+        ):
+            raise KernelError(
+                f"a packed {spec.outputs} x {spec.inputs} matrix needs {count} values of {dtype} on the CPU, "
+                f"got {tensor.numel()} of {tensor.dtype} on {tensor.device}"
+            )
+    if (spec.zero == PER_ROW) != (row_zero is not None):
+        raise KernelError(
+            f"a packed {spec.outputs} x {spec.inputs} matrix has a zero of each row, or none, as its spec says"
+        )
+    return matrix
 
 
 def pack(arrays: Mapping[str, Tensor], format: Format, shape: tuple[int, int]) -> PackedMatrix:

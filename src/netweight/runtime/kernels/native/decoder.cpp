@@ -12,7 +12,7 @@
 #include "pool.hpp"
 
 struct nw_session {
-  int64_t capacity = 0, length = 0, keys_of_block = 0, bytes = 0;
+  int64_t capacity = 0, length = 0, bytes = 0;
   std::unique_ptr<uint16_t[]> keys, values;  // (blocks, kv_heads, …), see AttentionTask
 };
 
@@ -278,6 +278,8 @@ bool sound(const nw_decoder &d) {
   return fits(d.embedding, d.vocab, d.hidden) && fits(d.head, d.vocab, d.hidden);
 }
 
+int64_t session_bytes(const nw_decoder &d, int64_t capacity) { return int64_t(d.blocks) * d.kv_heads * capacity * d.head_dim * 4; }
+
 uint64_t mixed_bits(uint64_t x) {  // splitmix64
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
@@ -295,10 +297,10 @@ nw_session *nw_session_new(const nw_decoder *d, int64_t capacity) {
   try {
     auto session = std::make_unique<nw_session>();
     session->capacity = nw::round_up(std::min<int64_t>(capacity, d->longest), nw::KEYS);
-    const int64_t values = int64_t(d->blocks) * d->kv_heads * session->capacity * d->head_dim;
-    session->keys.reset(new uint16_t[size_t(values)]());
-    session->values.reset(new uint16_t[size_t(values)]());
-    session->bytes = 4 * values;
+    session->bytes = nw::session_bytes(*d, session->capacity);
+    const size_t values = size_t(session->bytes / 4);
+    session->keys.reset(new uint16_t[values]());
+    session->values.reset(new uint16_t[values]());
     return session.release();
   } catch (const std::bad_alloc &) {
     return nullptr;
@@ -321,6 +323,7 @@ int nw_decode(const nw_decoder *decoder, nw_session *const *sessions, const int3
   const int32_t *token = tokens;
   for (int32_t text = 0; text < texts; text++) {
     const nw_session &session = *sessions[text];
+    if (session.bytes != nw::session_bytes(*decoder, session.capacity)) return NW_BAD_SPEC;  // another model's
     if (counts[text] < 1 || session.length + counts[text] > std::min<int64_t>(session.capacity, decoder->longest)) return NW_BAD_SPEC;
     for (int32_t i = 0; i < counts[text]; i++, token++)
       if (*token < 0 || *token >= decoder->vocab) return NW_BAD_SPEC;

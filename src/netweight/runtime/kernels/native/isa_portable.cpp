@@ -1,5 +1,6 @@
 // Plain C++: runs anywhere.
 
+#include "half.hpp"
 #include "inline.hpp"
 #include "ops.hpp"
 

@@ -473,13 +473,12 @@ INLINE void decode_block(const nw_matrix &w, int64_t tile, int64_t block, Slab &
   unpack_slab_of(as, tile, block, block + 1, slab);
   const int seg = segment_columns(w);
   const float offset = w.kind == NW_E2M1 ? float(E2M1_OFFSET) : w.zero == NW_ZERO_CONST ? float(w.offset) : 0.0f;
-  const float unit = 1.0f;
   for (int column = 0; column < BLOCK; column++) {
     const uint8_t *codes = slab.codes + column / 4 * CHUNK + column % 4;
     const float *scale = slab.scale[column / seg], *zero = slab.zero[column / seg];
     for (int row = 0; row < TILE; row++) {
       const float code = e4m3 ? e4m3_value(codes[row * 4]) : float(codes[row * 4]) - offset;
-      values[column][row] = (code - zero[row]) * unit * scale[row];
+      values[column][row] = (code - zero[row]) * scale[row];
     }
   }
 }

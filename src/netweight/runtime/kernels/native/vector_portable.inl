@@ -69,35 +69,16 @@ struct V {
   }
   INLINE static I e2m1_low(I a) { return e2m1(a, 0); }
   INLINE static I e2m1_high(I a) { return e2m1(a, 4); }
-  INLINE static float half_value(uint16_t bits) {
-    const uint32_t magnitude = bits & 0x7fffu;
-    uint32_t out = (magnitude << 13) + (112u << 23);  // from an exponent bias of 15 to one of 127
-    float value;
-    if (magnitude < 0x400) {  // subnormal
-      value = float(magnitude) * 5.9604644775390625e-8f;
-    } else {
-      if (magnitude >= 0x7c00) out += 112u << 23;  // infinity, NaN
-      std::memcpy(&value, &out, 4);
-    }
-    return bits & 0x8000 ? -value : value;
-  }
   INLINE static F half(const uint8_t *p) {
     return each<F>([&](int i) {
       uint16_t bits;
       std::memcpy(&bits, p + 2 * i, 2);
-      return half_value(bits);
+      return from_half(bits);
     });
   }
   INLINE static F u8(const uint8_t *p) { return each<F>([&](int i) { return float(p[i]); }); }
-  INLINE static F e4m3(const uint8_t *p) { return each<F>([&](int i) { return half_value(uint16_t(p[i] << 7)); }); }
-  INLINE static F e8m0(const uint8_t *p) {
-    return each<F>([&](int i) {
-      const uint32_t bits = p[i] ? uint32_t(p[i]) << 23 : 0x00400000u;
-      float value;
-      std::memcpy(&value, &bits, 4);
-      return value;
-    });
-  }
+  INLINE static F e4m3(const uint8_t *p) { return each<F>([&](int i) { return from_half(uint16_t(p[i] << 7)); }); }
+  INLINE static F e8m0(const uint8_t *p) { return each<F>([&](int i) { return from_e8m0(p[i]); }); }
   INLINE static void to_half(const float *x, uint16_t *y) {
     for (int i = 0; i < LANES; i++) {
       uint32_t bits;
