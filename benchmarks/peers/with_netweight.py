@@ -17,7 +17,7 @@ import torch
 import netweight
 from netweight import artifact, recipe
 
-BATCH_WINDOWS = 4
+BATCH_WINDOWS = 2
 GPTQ: dict[str, Any] = {"use": "gptq", "only": ["model.layers.*"]}
 STEPS: dict[str, list[dict[str, Any]]] = {
     "gptq": [GPTQ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,8 +74,28 @@ class Artifact:
                 index |= dict.fromkeys(file.keys(), self.path / name)
         return index
 
+    @cached_property
+    def _held(self) -> dict[str, Any]:
+        """Files that stay open for now, by name."""
+        return {}
+
+    @contextmanager
+    def held_open(self) -> Iterator[None]:
+        """Inside, the weight files stay open: for a reader of many tensors, since opening a file means reading all its names."""
+        names = sorted({path.name for path in self._files.values()})
+        with ExitStack() as stack:
+            for name in names:
+                self._held[name] = stack.enter_context(self._opened(name))
+            try:
+                yield
+            finally:
+                self._held.clear()
+
     @contextmanager
     def _opened(self, name: str) -> Iterator[Any]:
+        if name in self._held:
+            yield self._held[name]
+            return
         try:
             with opened(self.path / name) as file:
                 yield file

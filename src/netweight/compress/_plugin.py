@@ -101,4 +101,6 @@ class BatchSums:
         """From input rows (T, I), or (C, T, I) of a grouped convolution."""
         x = x if x.dtype == torch.float64 else x.float()
         magnitude = x.abs()
-        return BatchSums(x.mT @ x, magnitude.sum(-2), magnitude.amax(-2), x.shape[-2])
+        sum_abs, max_abs = magnitude.sum(-2), magnitude.amax(-2)
+        del magnitude  # as large as x: not beside the product
+        return BatchSums(x.mT @ x, sum_abs, max_abs, x.shape[-2])

@@ -285,7 +285,9 @@ class _Walk:
                 self.plan.assignments[name], self.modules[name], stats[name], tuple((notes or {}).get(name, ()))
             )
 
+        return_memory()  # before and after: rounding and running would keep to themselves what the other could use
         done = dict(zip(rounded, self.pool.map(one, rounded), strict=True))
+        return_memory()
         for name, result in done.items():
             models.set_matrix(self.modules[name], result.decoded)
         self.rounded |= done.keys()

@@ -27,7 +27,7 @@ from netweight.models import Layer, Model
 from netweight.progress import Progress, silent
 from netweight.recipe import Recipe
 
-BATCH_TOKENS = 2048  # per forward pass: large enough for fast products, small enough for memory
+BATCH_TOKENS = 1024  # per forward pass: large enough for fast products, small enough for memory
 
 
 def compress(

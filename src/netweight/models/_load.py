@@ -12,6 +12,7 @@ import torch
 import transformers
 from accelerate import init_empty_weights
 from torch import nn
+from transformers import initialization
 
 from netweight.errors import ModelError
 from netweight.models import _gguf, _llama2c
@@ -228,7 +229,7 @@ def empty_module(config: Any, dtype: torch.dtype) -> tuple[nn.Module, Family]:
         raise ModelError(
             f"config.json names the architecture {names[0]!r}, which transformers {transformers.__version__} lacks"
         )
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), initialization.no_init_weights():
         if names:
             module = getattr(transformers, names[0])._from_config(config, dtype=dtype)
         else:

@@ -24,27 +24,45 @@ bool known(const nw_matrix &w) {
 
 namespace {
 
+// `bits` to a code, eight codes at a time: halves of the word move apart until each code has a byte
+template <int BITS>
+void unpack_codes(const uint8_t *from, int64_t k, uint8_t *to) {
+  constexpr uint64_t FOUR = (1ull << 4 * BITS) - 1, TWO = ((1ull << 2 * BITS) - 1) * 0x0000000100000001ull;
+  constexpr uint64_t ONE = ((1ull << BITS) - 1) * 0x0001000100010001ull;
+  int64_t i = 0;
+  for (; i + 8 <= k; i += 8, from += BITS) {
+    uint64_t word = 0;
+    std::memcpy(&word, from, BITS);
+    word = (word & FOUR) | (word >> 4 * BITS) << 32;
+    word = (word & TWO) | (word & TWO << 2 * BITS) << (16 - 2 * BITS);
+    word = (word & ONE) | (word & ONE << BITS) << (8 - BITS);
+    std::memcpy(to + i, &word, 8);
+  }
+  for (int at = 0; i < k; i++, at += BITS) {
+    uint32_t word = from[at / 8];
+    if (at % 8 + BITS > 8) word |= uint32_t(from[at / 8 + 1]) << 8;
+    to[i] = uint8_t(word >> at % 8 & ((1u << BITS) - 1));
+  }
+}
+
+void unpack_ternary(const uint8_t *from, int64_t k, uint8_t *to) {  // base 3, five to a byte
+  for (int64_t i = 0; i < k; from++) {
+    int rest = *from;
+    for (int digit = 0; digit < 5 && i < k; digit++, rest /= 3) to[i++] = uint8_t(rest % 3);
+  }
+}
+
 // codes of one stored row, one byte each
 void unpack_row(const uint8_t *from, int bits, int64_t k, uint8_t *to) {
-  int64_t i = 0;
-  if (bits == 8) {
-    std::memcpy(to, from, size_t(k));
-  } else if (bits == 0) {  // base 3, five to a byte
-    for (; i < k; from++) {
-      int rest = *from;
-      for (int digit = 0; digit < 5 && i < k; digit++, rest /= 3) to[i++] = uint8_t(rest % 3);
-    }
-  } else {
-    for (; i + 8 <= k; i += 8, from += bits) {  // eight codes fill `bits` bytes
-      uint64_t word = 0;
-      for (int byte = 0; byte < bits; byte++) word |= uint64_t(from[byte]) << 8 * byte;
-      for (int j = 0; j < 8; j++) to[i + j] = uint8_t(word >> bits * j & ((1u << bits) - 1));
-    }
-    for (int at = 0; i < k; i++, at += bits) {
-      uint32_t word = from[at / 8];
-      if (at % 8 + bits > 8) word |= uint32_t(from[at / 8 + 1]) << 8;
-      to[i] = uint8_t(word >> at % 8 & ((1u << bits) - 1));
-    }
+  switch (bits) {
+    case 0: return unpack_ternary(from, k, to);
+    case 2: return unpack_codes<2>(from, k, to);
+    case 3: return unpack_codes<3>(from, k, to);
+    case 4: return unpack_codes<4>(from, k, to);
+    case 5: return unpack_codes<5>(from, k, to);
+    case 6: return unpack_codes<6>(from, k, to);
+    case 7: return unpack_codes<7>(from, k, to);
+    default: std::memcpy(to, from, size_t(k));
   }
 }
 
