@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,84 +21,29 @@ import numpy as np
 from netweight import provenance
 from netweight.evaluate import median_interval
 
-PROMPTS, WRITTEN = (128, 512), 64
+PEERS = Path(__file__).parent / "peers"
+sys.path.insert(0, str(PEERS))
+from _serve import Asked  # noqa: E402
 
-WORKER = """
-import json, sys, time
-name, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-begun = time.perf_counter()
-if name == "netweight":
-    from netweight import runtime
-    from netweight.runtime import kernels
-    kernels.set_threads(threads)
-    ready = time.perf_counter()
-    loaded = runtime.load(path)
-    load_s = time.perf_counter() - ready
-    decoder = runtime.NativeDecoder(loaded.model, longest=1024)
-    session = decoder.session()
-    about = {"path": loaded.summary(), "load_s": load_s}
-    def prefill(ids):
-        session.cut(0)
-        state["logits"] = decoder.forward((session,), (ids,))[0]
-    def write(count):
-        token = decoder.choose(state["logits"])
-        for _ in range(count):
-            token = decoder.next(session, token)
-else:
-    import llama_cpp
-    model = llama_cpp.Llama(path, n_ctx=1024, n_threads=threads, n_threads_batch=threads, n_batch=512, verbose=False)
-    about = {"path": llama_cpp.__version__, "load_s": time.perf_counter() - begun}
-    def prefill(ids):
-        model.reset()
-        model.eval(ids)
-    def write(count):
-        token = model.sample(temp=0.0)
-        for _ in range(count):
-            model.eval([token])
-            token = model.sample(temp=0.0)
-state = {}
-print(json.dumps(about), flush=True)
-for line in sys.stdin:
-    kind, count = line.split()
-    ids = [(i * 7919) % 30000 + 10 for i in range(int(count))]
-    if kind == "write":
-        prefill(ids[:8] or [11, 12, 13])
-        begun = time.perf_counter()
-        write(int(count))
-    else:
-        begun = time.perf_counter()
-        prefill(ids)
-    print(int(count) / (time.perf_counter() - begun), flush=True)
-"""
+PROMPTS, WRITTEN = (128, 512), 64
 
 
 class Worker:
-    def __init__(self, name: str, python: str, kind: str, path: str, threads: int) -> None:
-        command = [python, "-c", WORKER, kind, path, str(threads)]
-        self.name, self.threads = name, threads
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about = json.loads(self._line())
+    """A contestant and its speeds."""
+
+    def __init__(self, name: str, python: str, script: str, path: str, threads: int) -> None:
+        self.name = name
+        self._asked = Asked([python, str(PEERS / f"steps_{script}.py"), path, str(threads)], threads)
+        self.about = self._asked.about
         self.found: dict[str, list[float]] = {}
 
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended early")
-        return line
-
-    def ask(self, kind: str, count: int, *, keep: bool) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{kind} {count}\n")
-        self._process.stdin.flush()
-        value = float(self._line())
+    def ask(self, question: str, *, keep: bool) -> None:
+        value = self._asked(question)
         if keep:
-            self.found.setdefault(f"{kind} {count}", []).append(value)
+            self.found.setdefault(question, []).append(value)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._asked.close()
 
 
 def main() -> None:
@@ -127,7 +71,7 @@ def main() -> None:
         for number in range(given.rounds + 1):
             for turn in range(len(workers)):
                 for kind, count in kinds:
-                    workers[(number + turn) % len(workers)].ask(kind, count, keep=number > 0)
+                    workers[(number + turn) % len(workers)].ask(f"{kind} {count}", keep=number > 0)
         for worker in workers:
             worker.close()
             found = {key: spread(values) for key, values in worker.found.items()}

@@ -1,9 +1,11 @@
 """Packed kernels beside this machine's own read speed, and beside torch's, interleaved in one process.
 
-    python benchmarks/kernels.py --out benchmarks/records/DATE_kernels_HARDWARE [--threads 1]
+    python benchmarks/kernels.py --out benchmarks/records/DATE_kernels_HARDWARE [--threads 1] [--python llama.cpp=PYTHON] [--python others=PYTHON]
 
-Every contestant cycles through copies of its weights that together are larger than the last cache, so that a decode step reads
-memory, as it does in a model. Each round measures every contestant once, in random order, and a plain read of as many bytes right
+Rivals run where the interpreter of an environment that holds them is given (benchmarks/README.md tells how to make one): llama.cpp's
+products, and ONNX Runtime's, OpenVINO's and bitsandbytes'. Each is a process of its own that waits for its turn. Every contestant
+cycles through copies of its weights that together are larger than the last cache, so that a decode step reads
+memory, as it does in a model. Each round measures every contestant once, in random order, after one unmeasured run, and a plain read of as many bytes right
 after it; a share is the median of paired quotients, with the interval of its order statistics. One thread is timed by its own CPU
 time, which a busy neighbour does not lengthen except through memory; more threads by the wall clock. Weights are random: speed is
 compared at like bits, not at like quality.
@@ -16,9 +18,10 @@ import ctypes
 import json
 import platform
 import random
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,10 @@ from netweight import formats, provenance
 from netweight.evaluate import median_interval
 from netweight.runtime import kernels
 from netweight.runtime.kernels import _library
+
+PEERS = Path(__file__).parent / "peers"
+sys.path.insert(0, str(PEERS))
+from _serve import COLD_BYTES, Asked, Task, seconds_of  # noqa: E402
 
 DECODE = (
     "int4-g64",
@@ -43,62 +50,94 @@ DECODE = (
     "int2-g16-s6",
 )
 PREFILL = ("int4-g64", "int3-g64", "int2-g64", "mxfp4", "nvfp4", "int8-g64")
-COLD_BYTES = 400 << 20
-HOT_COPIES = 2
+LLAMA = ("q4_0", "q4_K", "q3_K", "q2_K", "mxfp4", "nvfp4")
+OTHERS = (("onnxruntime", "g64"), ("openvino", "g64"), ("bitsandbytes", "nf4"))
 
 
-@dataclass
 class Contestant:
-    """One way to multiply: ``run(i)`` uses the i-th copy of its weights."""
+    """One way to multiply, in this process or another."""
 
-    name: str
-    bytes: int
-    copies: int
-    run: Callable[[int], object]
-    seconds: list[float] = field(default_factory=list)
-    read: list[float] = field(default_factory=list)  # of a plain read of as many bytes, right after
+    def __init__(self, name: str, nbytes: int) -> None:
+        self.name, self.bytes = name, nbytes
+        self.seconds: list[float] = []
+        self.read: list[float] = []  # of a plain read of as many bytes, right after
+
+    def timed(self, number: int) -> float:
+        """Seconds of one product."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the weights."""
 
 
-def packed(name: str, outputs: int, inputs: int, rows: int) -> Contestant:
-    distinct = min(outputs, 256)
-    weight = torch.randn(distinct, inputs, generator=torch.Generator().manual_seed(0)) * 0.05
-    q = formats.quantize(weight.repeat(outputs // distinct, 1), formats.get(name))
+class Here(Contestant):
+    """``run(i)`` multiplies with the i-th copy of the weights."""
+
+    def __init__(self, name: str, nbytes: int, task: Task, run: Callable[[int], object]) -> None:
+        super().__init__(name, nbytes)
+        self._task, self._run = task, run
+
+    def timed(self, number: int) -> float:
+        return seconds_of(self._run, number, self._task.copies(self.bytes), self._task.threads)
+
+    def close(self) -> None:
+        del self._run
+
+
+class Elsewhere(Contestant):
+    """A script of benchmarks/peers under the interpreter of its environment."""
+
+    def __init__(self, python: str, script: str, task: Task) -> None:
+        command = [python, str(PEERS / f"kernels_{script}.py"), task.variant]
+        for key in ("outputs", "inputs", "rows", "threads"):
+            command += [f"--{key}", str(getattr(task, key))]
+        self._asked = Asked(command, task.threads)
+        super().__init__(self._asked.about["name"], self._asked.about["bytes"])
+
+    def timed(self, number: int) -> float:
+        return self._asked(str(number))
+
+    def close(self) -> None:
+        self._asked.close()
+
+
+def packed(name: str, task: Task) -> Contestant:
+    distinct = min(task.outputs, 256)
+    weight = torch.randn(distinct, task.inputs, generator=torch.Generator().manual_seed(0)) * 0.05
+    q = formats.quantize(weight.repeat(task.outputs // distinct, 1), formats.get(name))
     first = kernels.pack(formats.pack(q), q.format, q.shape)
-    copies = HOT_COPIES if rows > 8 else max(HOT_COPIES, COLD_BYTES // first.data.numel())
-    held = [first.data] + [first.data.clone() for _ in range(copies - 1)]
+    held = [first.data] + [first.data.clone() for _ in range(task.copies(first.data.numel()) - 1)]
     zero = None if first.row_zero is None else first.row_zero.data_ptr()
     numbers = first.spec.numbers
     matrices = [ctypes.pointer(_library.Matrix(*numbers, d.data_ptr(), first.row_scale.data_ptr(), zero)) for d in held]
-    x, y, library = torch.randn(rows, inputs), torch.empty(rows, outputs), _library.library()
+    x, y, library = torch.randn(task.rows, task.inputs), torch.empty(task.rows, task.outputs), _library.library()
     keep = (held, first)
 
     def run(i: int) -> object:
-        library.nw_linear(matrices[i], x.data_ptr(), rows, inputs, None, y.data_ptr(), outputs, 0)
+        library.nw_linear(matrices[i], x.data_ptr(), task.rows, task.inputs, None, y.data_ptr(), task.outputs, 0)
         return keep
 
-    return Contestant(f"netweight {name}", first.data.numel(), copies, run)
+    return Here(f"netweight {name}", first.data.numel(), task, run)
 
 
-def torch_linear(dtype: torch.dtype, outputs: int, inputs: int, rows: int) -> Contestant:
-    size = outputs * inputs * dtype.itemsize
-    copies = HOT_COPIES if rows > 8 else max(HOT_COPIES, COLD_BYTES // size)
-    held = [torch.randn(outputs, inputs).to(dtype) for _ in range(copies)]
-    x = torch.randn(rows, inputs).to(dtype)
-    return Contestant(
-        f"torch {str(dtype).removeprefix('torch.')}", size, copies, lambda i: torch.nn.functional.linear(x, held[i])
-    )
+def torch_linear(dtype: torch.dtype, task: Task) -> Contestant:
+    size = task.outputs * task.inputs * dtype.itemsize
+    held = [torch.randn(task.outputs, task.inputs).to(dtype) for _ in range(task.copies(size))]
+    x = torch.randn(task.rows, task.inputs).to(dtype)
+    name = f"torch {str(dtype).removeprefix('torch.')}"
+    return Here(name, size, task, lambda i: torch.nn.functional.linear(x, held[i]))
 
 
-def torch_int4(group: int, outputs: int, inputs: int, rows: int) -> Contestant:
-    size = outputs * inputs // 2 + outputs * (inputs // group) * 4
-    copies = HOT_COPIES if rows > 8 else max(HOT_COPIES, COLD_BYTES // size)
-    codes = torch.randint(0, 16, (outputs, inputs), dtype=torch.int32)
+def torch_int4(group: int, task: Task) -> Contestant:
+    groups = task.inputs // group
+    size = task.outputs * task.inputs // 2 + task.outputs * groups * 4
+    codes = torch.randint(0, 16, (task.outputs, task.inputs), dtype=torch.int32)
     first = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
-    held = [first.clone() for _ in range(copies)]
-    scales = torch.rand(inputs // group, outputs, 2).to(torch.bfloat16)
-    x = torch.randn(rows, inputs).to(torch.bfloat16)
+    held = [first.clone() for _ in range(task.copies(size))]
+    scales = torch.rand(groups, task.outputs, 2).to(torch.bfloat16)
+    x = torch.randn(task.rows, task.inputs).to(torch.bfloat16)
     multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
-    return Contestant(f"torch int4pack g{group}", size, copies, lambda i: multiply(x, held[i], group, scales))
+    return Here(f"torch int4pack g{group}", size, task, lambda i: multiply(x, held[i], group, scales))
 
 
 def measure(contestants: list[Contestant], rounds: int, threads: int) -> None:
@@ -107,9 +146,7 @@ def measure(contestants: list[Contestant], rounds: int, threads: int) -> None:
     at = 0
     for number in range(rounds + 2):
         for contestant in random.sample(contestants, len(contestants)):
-            begun = clock()
-            contestant.run(number % contestant.copies)
-            seconds = clock() - begun
+            seconds = contestant.timed(number)
             size = min(contestant.bytes, COLD_BYTES)
             at = 0 if at + size > COLD_BYTES else at
             begun = clock()
@@ -164,7 +201,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--shape", type=int, nargs=2, default=(4096, 4096), metavar=("OUTPUTS", "INPUTS"))
     parser.add_argument("--isa", help="force an instruction set")
+    parser.add_argument("--python", action="append", default=[], metavar="WHO=PYTHON", help="llama.cpp or others")
     given = parser.parse_args()
+    pythons = dict(item.partition("=")[::2] for item in given.python)
     random.seed(0)
     if given.isa:
         kernels.set_isa(given.isa)
@@ -186,11 +225,17 @@ def main() -> None:
         f"# Kernels, {outputs} x {inputs}, {given.threads} threads, {kernels.isa()}\n",
         f"{record['machine']}; int8 peak {peak:.0f} GOPS.\n",
     ]
-    for rows, names in ((1, DECODE), (4, DECODE[:4]), (128, PREFILL)):
-        contestants = [packed(name, outputs, inputs, rows) for name in names]
-        contestants += [torch_int4(64, outputs, inputs, rows), torch_linear(torch.bfloat16, outputs, inputs, rows)]
-        contestants += [torch_linear(torch.float32, outputs, inputs, rows)]
+    for rows, names, llama in ((1, DECODE, LLAMA), (4, DECODE[:4], LLAMA[:1]), (128, PREFILL, LLAMA[:2])):
+        at = Task("", outputs, inputs, rows, given.threads)
+        contestants = [packed(name, at) for name in names]
+        contestants += [torch_int4(64, at), torch_linear(torch.bfloat16, at), torch_linear(torch.float32, at)]
+        if "llama.cpp" in pythons:
+            contestants += [Elsewhere(pythons["llama.cpp"], "ggml", replace(at, variant=name)) for name in llama]
+        if "others" in pythons:
+            contestants += [Elsewhere(pythons["others"], script, replace(at, variant=name)) for script, name in OTHERS]
         measure(contestants, given.rounds if rows <= 8 else given.rounds // 4, given.threads)
+        for contestant in contestants:
+            contestant.close()
         found = [row(c, 2.0 * rows * outputs * inputs, contestants[0]) for c in contestants]
         record[f"rows_{rows}"] = found
         keys = (

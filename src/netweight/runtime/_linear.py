@@ -19,12 +19,17 @@ class Packed(nn.Module):
 
     def __init__(self, matrix: PackedMatrix, *, exact: bool) -> None:
         super().__init__()
-        self.matrix, self.exact = matrix, exact
+        self.exact = exact
+        self._hold(matrix)
+
+    def _hold(self, matrix: PackedMatrix) -> None:
+        self.matrix = matrix
         for name in ("data", "row_scale", "row_zero"):
             self.register_buffer(name, getattr(matrix, name), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packed:
-        """``module.to(...)`` and its like change the bias alone: the packed tensors have the types the kernels read."""
+        """``module.to(...)`` and its like move the packed tensors, but leave them the types that the kernels read."""
+        self._hold(self.matrix.to(fn(self.data[:0]).device))
         if (bias := self._parameters.get("bias")) is not None:
             self._parameters["bias"] = nn.Parameter(fn(bias.detach()), requires_grad=bias.requires_grad)
         return self

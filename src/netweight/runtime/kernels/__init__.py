@@ -10,7 +10,7 @@ from netweight.runtime.kernels._library import (
     set_threads,
     threads,
 )
-from netweight.runtime.kernels._matrix import PackedMatrix, Spec, pack, spec_of, unsupported
+from netweight.runtime.kernels._matrix import PackedMatrix, Spec, gpu, pack, spec_of, unsupported
 from netweight.runtime.kernels._ops import conv2d, linear
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Spec",
     "conv2d",
     "describe",
+    "gpu",
     "isa",
     "levels",
     "library",

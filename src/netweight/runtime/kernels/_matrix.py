@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,8 +97,24 @@ class PackedMatrix:
         """What the library takes."""
         return ctypes.pointer(c_matrix(self.spec, self.data, self.row_scale, self.row_zero))
 
+    def to(self, device: torch.device) -> PackedMatrix:
+        """The same matrix on a device. Asked twice for one device it gives one copy: a tied weight stays one in memory."""
+        if device == self.data.device:
+            return self
+        if self._moved.get("device") != device:
+            zero = None if self.row_zero is None else self.row_zero.to(device)
+            moved = replace(self, data=self.data.to(device), row_scale=self.row_scale.to(device), row_zero=zero)
+            self._moved.update(device=device, matrix=moved)
+        return self._moved["matrix"]
+
+    @cached_property
+    def _moved(self) -> dict[str, Any]:
+        return {}
+
     def rows(self, index_N: Tensor) -> Tensor:
         """(N, I) float32: these rows, decoded. Raises: KernelError: no such row."""
+        if self.data.device.type == "cuda":
+            return gpu().rows(index_N, self.data, self.row_scale, self.row_zero, self.spec)
         index_N = index_N.to(torch.int64).contiguous()
         out = torch.empty(len(index_N), self.spec.inputs)
         status = _library.library().nw_rows(
@@ -107,7 +125,16 @@ class PackedMatrix:
 
     def decode(self) -> Tensor:
         """(O, I) float32."""
-        return self.rows(torch.arange(self.spec.outputs))
+        return self.rows(torch.arange(self.spec.outputs, device=self.data.device))
+
+
+def gpu() -> ModuleType:
+    """The kernels for CUDA GPUs. Raises: KernelError: Triton is not installed."""
+    try:
+        from netweight.runtime.kernels import _triton
+    except ImportError as error:
+        raise KernelError(f"the kernels for CUDA GPUs need Triton: pip install triton ({error})") from error
+    return _triton
 
 
 def c_matrix(spec: Spec, data: Tensor, row_scale: Tensor, row_zero: Tensor | None) -> _library.Matrix:

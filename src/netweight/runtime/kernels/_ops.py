@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netweight.errors import KernelError, ModelError
 from netweight.runtime.kernels import _library
-from netweight.runtime.kernels._matrix import Spec, c_matrix
+from netweight.runtime.kernels._matrix import Spec, c_matrix, gpu
 
 
 @torch.library.custom_op("netweight::linear", mutates_args=())
@@ -29,11 +29,14 @@ def linear(
     """x (..., I) times the transpose of an (O, I) matrix, plus bias: (..., O).
 
     Args:
-      exact: float32 activations; otherwise 8 bits with a scale per 64 columns.
+      exact: float32 activations; otherwise 8 bits with a scale per 64 columns. A GPU always takes x as it is.
     Raises:
-      KernelError: shapes do not match, or not a CPU tensor. NotFiniteError: x holds NaN or infinity.
+      KernelError: shapes do not match, or tensors are on several devices, or on one without kernels.
+      NotFiniteError: x holds NaN or infinity; on a GPU they go into the result instead.
     """
     about = Spec(*spec)
+    if x.device.type == "cuda":
+        return gpu().linear(x, data, row_scale, row_zero, bias, about)
     if x.shape[-1] != about.inputs:
         raise KernelError(f"x has {x.shape[-1]} columns, the matrix {about.outputs} x {about.inputs}")
     rows_MI, bias = _plain(x).reshape(-1, about.inputs), None if bias is None else _plain(bias)
@@ -73,11 +76,16 @@ def conv2d(
 ) -> Tensor:
     """2-D convolution of x (B, C, H, W) with zeros around it, one group of channels: (B, O, H', W').
 
-    The matrix is the weight as (O, C * kernel height * kernel width).
+    The matrix is the weight as (O, kernel height * kernel width * C), channels innermost.
     Raises:
-      KernelError: shapes do not match, or not a CPU tensor. NotFiniteError: x holds NaN or infinity.
+      KernelError: shapes do not match, or tensors are on several devices, or on one without kernels.
+      NotFiniteError: x holds NaN or infinity; on a GPU they go into the result instead.
     """
     about = Spec(*spec)
+    if x.device.type == "cuda":
+        sizes = _out(x, kernel, stride, padding, dilation)
+        y = gpu().conv2d(x, data, row_scale, row_zero, bias, about, kernel, stride, padding, dilation)
+        return y.reshape(len(x), about.outputs, *sizes)
     x_BCHW, bias = _plain(x), None if bias is None else _plain(bias)
     batch, channels, height, width = x_BCHW.shape
     if channels * kernel[0] * kernel[1] != about.inputs:
@@ -112,5 +120,5 @@ def _out(x: Tensor, kernel: list[int], stride: list[int], padding: list[int], di
 
 def _plain(x: Tensor) -> Tensor:
     if x.device.type != "cpu":
-        raise KernelError(f"the kernels of this library run on the CPU; got a tensor on {x.device}")
+        raise KernelError(f"no kernels for {x.device}: they run on the CPU and on CUDA GPUs")
     return x.float().contiguous()
