@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,7 +102,7 @@ class Store:
             raise CorruptError(f"cannot read {path}: {error}; remove {self.folder} to start over") from error
         return [tensors[str(index)] for index in range(len(tensors))]
 
-    def put(self, index: int, record: PartRecord, tensors: dict[str, Tensor], hidden: list[Tensor]) -> None:
+    def put(self, index: int, record: PartRecord, tensors: dict[str, Tensor], hidden: Sequence[Tensor]) -> None:
         """Store a finished part, then its outputs; only then is it done.
 
         Raises: ResourceError: the disk is full. ArtifactError: it cannot be written.
@@ -111,7 +111,7 @@ class Store:
             save(self.folder / record.file, tensors)
             text = json.dumps({**asdict(record)}, sort_keys=True, allow_nan=False)
             write_atomically(self.folder / f"part-{index}.json", text.encode())
-            save(self.folder / f"hidden-{index}.safetensors", {str(n): h for n, h in enumerate(hidden)})
+            save(self.folder / f"hidden-{index}.safetensors", _Numbered(hidden))
             for path in self.folder.glob("hidden-*.safetensors"):
                 if path.name != f"hidden-{index}.safetensors":
                     path.unlink()
@@ -143,31 +143,49 @@ class Store:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def save(path: Path, tensors: dict[str, Tensor]) -> None:
+class _Numbered(Mapping[str, Tensor]):
+    """A sequence by the names of its numbers; each tensor is asked for when it is used, and not kept."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, range(len(self._tensors)))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[int(name)]
+
+
+def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file that appears whole or not at all; the same tensors give the same bytes."""
     with _in_place_of(path) as temporary:
         write_tensors(temporary, tensors)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file, written tensor after tensor: the format's own library first copies all of them in memory.
 
     Source of the layout: the safetensors format description (8 bytes of length, JSON, data).
     """
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that every tensor is aligned
+    described = {name: (tensor.dtype, list(tensor.shape), tensor.nbytes) for name, tensor in tensors.items()}
+    names = sorted(described, key=lambda name: (-described[name][0].itemsize, name))  # so that every tensor is aligned
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:
-        begin, end = end, end + tensors[name].nbytes
-        shape = list(tensors[name].shape)
-        header[name] = {"dtype": TYPES[tensors[name].dtype], "shape": shape, "data_offsets": [begin, end]}
+        dtype, shape, size = described[name]
+        begin, end = end, end + size
+        header[name] = {"dtype": TYPES[dtype], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            if tensors[name].numel():
-                file.write(tensors[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            tensor = tensors[name]
+            if tensor.numel():
+                file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -9,8 +9,9 @@ that a caller can store both and start again there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
 from netweight.compress._select import Plan, planned_row
 from netweight.compress._solve import Done, digest_of, needs_moments, solve
+from netweight.compress._states import Held, Spilled, States
 from netweight.errors import NotFiniteError, PartialError
 from netweight.formats import QTensor
 from netweight.ledger import Row
@@ -38,7 +40,7 @@ class Part:
     """A finished part of the model.
 
     ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
-    outputs, one per calibration batch: the next part's inputs, to be used before the next part is asked for; ``digest`` the
+    outputs, one per calibration batch: the next part's inputs, good until the next part is asked for; ``digest`` the
     hash of the first of them; ``layer_digests`` of each decoded weight.
     """
 
@@ -47,7 +49,7 @@ class Part:
     qtensors: dict[str, QTensor]
     tensors: dict[str, Tensor]
     rows: tuple[Row, ...]
-    hidden: list[Tensor]
+    hidden: Sequence[Tensor]
     digest: str
     layer_digests: dict[str, str]
 
@@ -67,6 +69,7 @@ def walk(
     start: int = 0,
     hidden: Sequence[Tensor] = (),
     waiting: Waiting = "repeat",
+    scratch: Path | None = None,
 ) -> Iterator[Part]:
     """Compress part by part.
 
@@ -79,6 +82,7 @@ def walk(
       start: index of the first part to do; ``hidden`` are then the outputs of the part before.
       waiting: what batches do while a stage is rounded: "hold" where they are, or "repeat" the pass from the block's
         beginning, which takes about twice the time and the least memory. The result is the same, bit for bit.
+      scratch: a folder for a file with what runs from one block to the next; in memory without it.
     Yields:
       Every part from ``start`` on.
     Raises:
@@ -99,7 +103,7 @@ def walk(
         else:
             inputs = models.capture_block_inputs(model, batches)
         inputs = [replace(found, hidden=None) for found in inputs]  # the state takes over
-        state = _owned(hidden, batches)
+        state = Held(hidden) if scratch is None else Spilled(hidden, scratch)
         hidden = ()
         for index in range(start, len(names) - 1):
             yield work.block(index, names[index], inputs, state)
@@ -128,8 +132,8 @@ class _Walk:
         self._check_finite(STEM, hidden)
         return self._part(0, STEM, names, done, tensors, hidden), inputs
 
-    def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], state: list[Tensor]) -> Part:
-        """One block. ``state`` holds its inputs, batch by batch, and its outputs afterwards: one set of them in memory."""
+    def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], state: States) -> Part:
+        """One block. ``state`` holds its inputs, batch by batch, and its outputs afterwards."""
         models.materialize(self.model, name)
         block = self.modules[name]
 
@@ -138,7 +142,7 @@ class _Walk:
 
         names = [n for n, a in self.plan.assignments.items() if a.block == name]
         batches = range(len(state))
-        done = self._compress(name, names, run, batches, keep=lambda number, output: _put(state, number, output))
+        done = self._compress(name, names, run, batches, keep=state.put)
         self._check_finite(name, state)
         part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), state)
         models.release(self.model, name)
@@ -300,7 +304,7 @@ class _Walk:
         layers: Sequence[str],
         done: dict[str, Done],
         tensors: dict[str, Tensor],
-        hidden: list[Tensor],
+        hidden: Sequence[Tensor],
     ) -> Part:
         quantized = {models.weight_name(layer) for layer in done}
         tensors = {key: value for key, value in tensors.items() if key not in quantized}
@@ -344,26 +348,3 @@ class _Walk:
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def _owned(hidden: Sequence[Tensor], batches: Sequence[Any]) -> list[Tensor]:
-    """The states, copied where they are the caller's own tensors (embeddings given as a batch) or one another."""
-    taken = {t.untyped_storage().data_ptr() for batch in batches for t in _tensors(batch)}
-    owned = []
-    for state in hidden:
-        owned.append(state.clone() if state.untyped_storage().data_ptr() in taken else state)
-        taken.add(owned[-1].untyped_storage().data_ptr())
-    return owned
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else (batch,)
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def _put(state: list[Tensor], number: int, output: Tensor) -> None:
-    """Outputs take the memory of the inputs: what lives long stays where it is, and leaves no holes among what does not."""
-    if state[number].shape == output.shape and state[number].dtype == output.dtype:
-        state[number].copy_(output)
-    else:
-        state[number] = output

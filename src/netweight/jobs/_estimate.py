@@ -113,13 +113,15 @@ def estimate(
                 alone_s += inputs * COLUMN_S
     speed = measured_flops_per_s() * threads
     hidden = asked.positions * _width(model, own) * FLOAT_BYTES
+    files = 3 if memory == "lean" else 2  # with outputs of two parts while one is replaced, and the next part's inputs
     peak = resident_bytes() + max(
-        _part_bytes(plan, own, threads, memory, asked) + 2 * hidden,  # outputs, and once more on their way to the disk
+        _part_bytes(plan, own, threads, memory, asked)
+        + (1 if memory == "lean" else 2) * hidden,  # at first all are in memory
         hidden + 2 * asked.batch * _vocabulary(model) * FLOAT_BYTES,
         2 * min(bytes_after, artifact.SHARD_BYTES),
     )
     seconds = flops / speed + alone_s / threads + len(parts(model)) * PART_S
-    return Estimate(seconds, int(peak), 2 * (bytes_after + hidden), flops, speed)
+    return Estimate(seconds, int(peak), 2 * bytes_after + files * hidden, flops, speed)
 
 
 def _part_bytes(plan: Plan, layers: Mapping[str, Layer], threads: int, memory: str, asked: Work) -> int:

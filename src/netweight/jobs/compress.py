@@ -17,7 +17,7 @@ from netweight import artifact as artifacts
 from netweight import data, models, provenance
 from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
-from netweight.compress import Part, Plan, Waiting, parts, plan, walk
+from netweight.compress import Part, Plan, parts, plan, walk
 from netweight.data import Calibration
 from netweight.errors import DataError, ExistsError, PartialError, SettingsError
 from netweight.jobs import _estimate, _parity
@@ -67,8 +67,7 @@ def compress(
     seen = _calibration(source, chosen, plan_of, given)
     store = Store(out, _fingerprint(source, plan_of, seen))
     layout = _layout(source, chosen, layers)
-    waiting = "hold" if memory == "ample" else "repeat"
-    _walk(source, chosen, seen, store, layout, threads, waiting, progress)
+    _walk(source, chosen, seen, store, layout, threads, memory, progress)
     total = len(parts(source))
     records = store.records(total)
     problems = (*chosen.problems, *_left_undone(chosen, records))
@@ -181,7 +180,7 @@ def _walk(
     store: Store,
     layout: artifacts.Layout,
     threads: int,
-    waiting: Waiting,
+    memory: Literal["lean", "ample"],
     progress: Progress,
 ) -> None:
     """Compress what is not yet done, part by part."""
@@ -190,7 +189,9 @@ def _walk(
         return
     hidden = store.hidden() if done else []
     progress("compress", done, total)
-    for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, waiting=waiting):
+    ample = memory == "ample"
+    options: dict[str, Any] = {"waiting": "hold" if ample else "repeat", "scratch": None if ample else store.folder}
+    for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, **options):
         record, tensors = _record(part, layout)
         store.put(part.index, record, tensors, part.hidden)
         progress("compress", part.index + 1, total, part.name)
