@@ -342,7 +342,7 @@ class _Walk:
 
     def _check_finite(self, name: str, outputs: Sequence[Tensor]) -> None:
         for number, output in enumerate(outputs):
-            if not bool(torch.isfinite(output).all()):
+            if formats.not_finite(output):
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
 
 

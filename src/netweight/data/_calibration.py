@@ -12,6 +12,7 @@ from torch import Tensor
 
 from netweight.data._corpus import Corpus, corpus
 from netweight.errors import DataError
+from netweight.formats import not_finite
 from netweight.recipe import CalibrationSettings
 
 ROWS = 8
@@ -122,10 +123,8 @@ def _tensors(batch: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _check_finite(tensor: Tensor, where: str) -> None:
-    if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
-        return
-    count = int((~torch.isfinite(tensor)).sum())
-    raise DataError(f"{where} holds {count} NaN or Inf of {tensor.numel()} values; clean the calibration data")
+    if count := not_finite(tensor):
+        raise DataError(f"{where} holds {count} NaN or Inf of {tensor.numel()} values; clean the calibration data")
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

@@ -4,7 +4,7 @@ from netweight.formats._format import SCALE_BITS, Format, catalogue, families, g
 from netweight.formats._minifloat import cast, uncast
 from netweight.formats._packing import check_stored, pack, row_scale, scale_codes, unpack, unpack_bits
 from netweight.formats._qtensor import Params, QTensor, expand
-from netweight.formats._quantize import blocks, encode, fake_quantize, fit, quantize
+from netweight.formats._quantize import blocks, encode, fake_quantize, fit, not_finite, quantize
 
 __all__ = [
     "SCALE_BITS",
@@ -21,6 +21,7 @@ __all__ = [
     "families",
     "fit",
     "get",
+    "not_finite",
     "pack",
     "quantize",
     "row_scale",

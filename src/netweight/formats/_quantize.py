@@ -100,9 +100,17 @@ def checked(weight_OI: Tensor, format: Format) -> Tensor:
         raise FormatError(f"{format.name}: needs a matrix (outputs, inputs), got shape {tuple(weight_OI.shape)}")
     format.grid((weight_OI.shape[0], weight_OI.shape[1]))
     weight_OI = weight_OI if weight_OI.dtype == torch.float64 else weight_OI.float()
-    if not bool(torch.isfinite(weight_OI.sum())) and (bad := int((~torch.isfinite(weight_OI)).sum())):
+    if bad := not_finite(weight_OI):
         raise FormatError(f"{format.name}: {bad} of {weight_OI.numel()} weights are NaN or Inf")
     return weight_OI
+
+
+def not_finite(tensor: Tensor) -> int:
+    """How many values are NaN or infinite. A finite sum settles it without another tensor of that size."""
+    tensor = tensor.detach()
+    if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum())):
+        return 0
+    return int((~torch.isfinite(tensor)).sum())
 
 
 def blocks(weight_OI: Tensor, format: Format) -> Tensor:

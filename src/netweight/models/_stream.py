@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from netweight.errors import ModelError, NotFiniteError, nearest
+from netweight.formats import not_finite
 from netweight.models._model import Model
 
 META = torch.device("meta")
@@ -121,13 +122,8 @@ def _laid_out_as(empty: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:
-    if tensor.device == META or not tensor.is_floating_point():
+    if tensor.device == META or not (count := not_finite(tensor)):
         return
-    if bool(torch.isfinite(tensor.detach().sum())) or bool(
-        torch.isfinite(tensor).all()
-    ):  # a finite sum settles it cheaply
-        return
-    count = int((~torch.isfinite(tensor)).sum())
     module, _, leaf = name.rpartition(".")
     raise NotFiniteError(
         f"{module or 'the module'}: {leaf} holds {count} NaN or Inf of {tensor.numel()} values; "

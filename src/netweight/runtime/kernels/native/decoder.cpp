@@ -183,7 +183,7 @@ void Pass::attend(int index, const float *q, int64_t q_stride) {
       }
     first_row += counts_[text];
   }
-  const int64_t scratch = 4 * round_up(longest, KEYS);
+  const int64_t scratch = ATTENDING * round_up(longest, KEYS);
   share(int64_t(tasks.size()), [&](int64_t begin, int64_t end) {
     static thread_local Arena arena;
     float *scores = static_cast<float *>(arena.bytes(scratch * 4));

@@ -157,11 +157,11 @@ template <int Z> INLINE F load_zero(const nw_matrix &w, const uint8_t *zeros, in
   }
 }
 
-// y (M, 32 n) = W[tiles] x for M rows of x and n <= STREAMS tiles. For M = 1 codes stay where they are in their bytes; for more they are
-// shifted down once and serve every row. Tiles are read side by side: several streams keep more requests to memory under way
-// than one, which on some CPUs is half as fast again.
+// y = W[tiles] x for M rows of x and n <= STREAMS tiles, `step` apart. For M = 1 codes stay where they are in their bytes; for more
+// they are shifted down once and serve every row. Tiles are read side by side: several streams keep more requests to memory under
+// way than one, which on some CPUs is half as fast again.
 template <int KIND, int SEG, int M, int S, int Z>
-void gemv(const nw_matrix &w, int64_t tile, int n, const Activations &x, int rows, float *y, int64_t y_stride) {
+void gemv(const nw_matrix &w, int64_t tile, int64_t step, int n, const Activations &x, int rows, float *y, int64_t y_stride) {
   constexpr int GROUPS = BLOCK / SEG;
   const int scale = S == ANY ? w.scale : S, zero = Z == ANY ? w.zero : Z;
   const int blocks_in_unit = unit_columns(w) / BLOCK, groups = groups_in_unit(w);
@@ -186,7 +186,7 @@ void gemv(const nw_matrix &w, int64_t tile, int n, const Activations &x, int row
         F total[M][VECTORS];
         for (int m = 0; m < M; m++)
           for (int v = 0; v < VECTORS; v++) total[m][v] = V::loadf(totals[t][m] + v * V::LANES);
-        const uint8_t *scales = at + t * a_tile, *zeros = scales + groups * scale_group;
+        const uint8_t *scales = at + t * step * a_tile, *zeros = scales + groups * scale_group;
         const uint8_t *codes = zeros + groups * zero_group + b * BLOCK_BYTES<KIND>;
 #pragma GCC unroll 4
         for (int g = 0; g < GROUPS; g++) {
@@ -194,7 +194,7 @@ void gemv(const nw_matrix &w, int64_t tile, int n, const Activations &x, int row
           for (int v = 0; v < VECTORS; v++) {
             F s = V::zerof(), z = V::zerof();
             if (scale != NW_SCALE_NONE) s = load_scale<S>(scale, scales + g * scale_group, v * V::LANES);
-            if (zero != NW_ZERO_CONST) z = load_zero<Z>(w, zeros + g * zero_group, tile + t, v * V::LANES);
+            if (zero != NW_ZERO_CONST) z = load_zero<Z>(w, zeros + g * zero_group, tile + t * step, v * V::LANES);
             I a[M];
             if constexpr (M == 1) {
               a[0] = segment<KIND, SEG>(codes, g * (SEG / QUAD), v * VECTOR_BYTES, q[0] + block * BLOCK + g * SEG,
@@ -226,13 +226,14 @@ void gemv(const nw_matrix &w, int64_t tile, int n, const Activations &x, int row
   for (int t = 0; t < n; t++)
     for (int m = 0; m < M && m < rows; m++)
       for (int v = 0; v < VECTORS; v++)
-        V::storef(y + m * y_stride + t * TILE + v * V::LANES,
-                  V::mul(V::loadf(totals[t][m] + v * V::LANES), V::loadf(w.row_scale + (tile + t) * TILE + v * V::LANES)));
+        V::storef(y + m * y_stride + t * step * TILE + v * V::LANES,
+                  V::mul(V::loadf(totals[t][m] + v * V::LANES), V::loadf(w.row_scale + (tile + t * step) * TILE + v * V::LANES)));
 }
 
-template <int KIND, int SEG> void gemv_one(const nw_matrix &w, int64_t tile, int n, const Activations &x, float *y) {
+template <int KIND, int SEG>
+void gemv_one(const nw_matrix &w, int64_t tile, int64_t step, int n, const Activations &x, float *y) {
 #define NW_CASE(S, Z) \
-  if (w.scale == S && w.zero == Z) return gemv<KIND, SEG, 1, S, Z>(w, tile, n, x, 1, y, 0)
+  if (w.scale == S && w.zero == Z) return gemv<KIND, SEG, 1, S, Z>(w, tile, step, n, x, 1, y, 0)
 #if !defined(NW_LEAN)
   if constexpr (KIND != NW_E2M1) {
     NW_CASE(NW_SCALE_F16, NW_ZERO_CONST);
@@ -246,28 +247,30 @@ template <int KIND, int SEG> void gemv_one(const nw_matrix &w, int64_t tile, int
   }
 #endif
 #undef NW_CASE
-  gemv<KIND, SEG, 1, ANY, ANY>(w, tile, n, x, 1, y, 0);
+  gemv<KIND, SEG, 1, ANY, ANY>(w, tile, step, n, x, 1, y, 0);
 }
 
+// Each stream reads tiles that follow one another, so that its next tile is where the last one ended.
 template <int KIND, int SEG>
 void gemv_rows(const nw_matrix &w, int64_t first, int64_t last, const Activations &x, int m, float *y, int64_t y_stride) {
-  for (; first < last; first += STREAMS, y += STREAMS * TILE) {
-    const int n = int(last - first < STREAMS ? last - first : STREAMS);
+  const int64_t step = (last - first + STREAMS - 1) / STREAMS;
+  for (int64_t i = 0; i < step; i++, first++, y += TILE) {
+    const int n = int((last - first + step - 1) / step);
 #if defined(NW_LEAN)
-    for (int i = 0; i < m; i++) {
+    for (int row = 0; row < m; row++) {
       const int64_t blocks = x.stride / BLOCK;
-      const Activations row = {x.q + i * x.stride, x.scale + i * blocks, x.sum + i * blocks * SUMS, x.stride};
-      gemv_one<KIND, SEG>(w, first, n, row, y + i * y_stride);
+      const Activations one = {x.q + row * x.stride, x.scale + row * blocks, x.sum + row * blocks * SUMS, x.stride};
+      gemv_one<KIND, SEG>(w, first, step, n, one, y + row * y_stride);
     }
 #else
     if (m == 1)
-      gemv_one<KIND, SEG>(w, first, n, x, y);
+      gemv_one<KIND, SEG>(w, first, step, n, x, y);
     else if (m == 2)
-      gemv<KIND, SEG, 2, ANY, ANY>(w, first, n, x, m, y, y_stride);
+      gemv<KIND, SEG, 2, ANY, ANY>(w, first, step, n, x, m, y, y_stride);
     else if (m <= 4)
-      gemv<KIND, SEG, 4, ANY, ANY>(w, first, n, x, m, y, y_stride);
+      gemv<KIND, SEG, 4, ANY, ANY>(w, first, step, n, x, m, y, y_stride);
     else
-      gemv<KIND, SEG, 8, ANY, ANY>(w, first, n, x, m, y, y_stride);
+      gemv<KIND, SEG, 8, ANY, ANY>(w, first, step, n, x, m, y, y_stride);
 #endif
   }
 }

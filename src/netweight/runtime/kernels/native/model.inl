@@ -37,6 +37,18 @@ INLINE float sum_of(const float *x, int64_t n) {
   return total;
 }
 
+INLINE float max_of(const float *x, int64_t n) {
+  constexpr int WIDE = 2 * V::LANES;
+  float top[WIDE];
+  for (int j = 0; j < WIDE; j++) top[j] = -INFINITY;
+  int64_t i = 0;
+  for (; i + WIDE <= n; i += WIDE)
+    for (int j = 0; j < WIDE; j++) top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+  for (int j = 0; i + j < n; j++) top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+  for (int j = 1; j < WIDE; j++) top[0] = top[j] > top[0] ? top[j] : top[0];
+  return top[0];
+}
+
 INLINE float dot_of(const float *x, const float *y, int64_t n) {
   F a[4] = {V::zerof(), V::zerof(), V::zerof(), V::zerof()};
   const F one = V::set1f(1.0f);
@@ -160,8 +172,7 @@ template <int R> void attend_rows(const AttentionTask &task, int first_row, floa
   scores_of<R>(task, q, most, scratch, stride);
   for (int r = 0; r < R; r++) {
     float *row = scratch + r * stride;
-    float top = -INFINITY;
-    for (int64_t t = 0; t < seen[r]; t++) top = row[t] > top ? row[t] : top;
+    const float top = max_of(row, seen[r]);
     for (int64_t t = 0; t < seen[r]; t++) row[t] = exponential((row[t] - top) * task.scale);
     for (int64_t t = seen[r]; t < most; t++) row[t] = 0.0f;
     scale[r] = 1.0f / sum_of(row, seen[r]);
@@ -169,10 +180,12 @@ template <int R> void attend_rows(const AttentionTask &task, int first_row, floa
   mix_of<R>(task, scratch, stride, most, scale, out);
 }
 
-// scratch: 4 x (positions seen, rounded up to KEYS) floats
+// scratch: ATTENDING x (positions seen, rounded up to KEYS) floats
 void attend(const AttentionTask &task, float *scratch) {
+  constexpr int MOST = V::LANES == 16 ? ATTENDING : 4;  // as many as leave the sums in registers
   const int rows = task.queries * task.heads;
   int row = 0;
+  for (; row + MOST <= rows; row += MOST) attend_rows<MOST>(task, row, scratch);
   for (; row + 4 <= rows; row += 4) attend_rows<4>(task, row, scratch);
   switch (rows - row) {
     case 3: return attend_rows<3>(task, row, scratch);

@@ -75,6 +75,7 @@ enum FloatType { F32 = 0, F16 = 1, BF16 = 2 };
 // Queries of some heads that read one key/value head. Keys lie as (positions / KEYS, head_dim, KEYS), values as (positions,
 // head_dim), in float16. Query i of a head sees positions 0 … first + i.
 constexpr int KEYS = 32;
+constexpr int ATTENDING = 8;  // rows of queries that are looked at together, at most
 struct AttentionTask {
   const float *q;  // query (i, h): q + i * q_stride + h * head_dim
   float *out;      // the same layout, its own stride
