@@ -51,6 +51,7 @@ DECODE = (
 )
 PREFILL = ("int4-g64", "int3-g64", "int2-g64", "mxfp4", "nvfp4", "int8-g64")
 LLAMA = ("q4_0", "q4_K", "q3_K", "q2_K", "mxfp4", "nvfp4")
+FEWEST = 9  # rounds that an interval of the median needs
 OTHERS = (("onnxruntime", "g64"), ("openvino", "g64"), ("bitsandbytes", "nf4"))
 
 
@@ -233,7 +234,7 @@ def main() -> None:
             contestants += [Elsewhere(pythons["llama.cpp"], "ggml", replace(at, variant=name)) for name in llama]
         if "others" in pythons:
             contestants += [Elsewhere(pythons["others"], script, replace(at, variant=name)) for script, name in OTHERS]
-        measure(contestants, given.rounds if rows <= 8 else given.rounds // 4, given.threads)
+        measure(contestants, given.rounds if rows <= 8 else max(given.rounds // 4, FEWEST), given.threads)
         for contestant in contestants:
             contestant.close()
         found = [row(c, 2.0 * rows * outputs * inputs, contestants[0]) for c in contestants]

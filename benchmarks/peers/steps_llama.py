@@ -24,17 +24,24 @@ def main() -> None:
     load_s = time.perf_counter() - begun
     context, vocabulary = model.ctx, model.n_vocab()
     memory = llama_cpp.llama_get_memory(context)
-    token = 0
+    batch = llama_cpp.llama_batch_init(LONGEST, 0, 1)
+    token, position = 0, 0
 
     def step(ids: list[int]) -> int:
-        tokens = (llama_cpp.llama_token * len(ids))(*ids)
-        if llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, len(ids))):
+        nonlocal position
+        for i, token in enumerate(ids):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, position + i, 1
+            batch.seq_id[i][0], batch.logits[i] = 0, i + 1 == len(ids)
+        batch.n_tokens = len(ids)
+        position += len(ids)
+        if llama_cpp.llama_decode(context, batch):
             raise SystemExit("llama_decode failed")
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), (vocabulary,))
         return int(logits.argmax())
 
     def prefill(ids: list[int]) -> None:
-        nonlocal token
+        nonlocal token, position
+        position = 0
         llama_cpp.llama_memory_clear(memory, True)
         token = step(ids)
 
