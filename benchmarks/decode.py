@@ -10,16 +10,13 @@ llama.cpp is driven through llama-cpp-python in an environment of its own (its b
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from _numbers import cell, keep, spread
 
 from netweight import provenance
-from netweight.evaluate import median_interval
 
 PEERS = Path(__file__).parent / "peers"
 sys.path.insert(0, str(PEERS))
@@ -76,17 +73,9 @@ def main() -> None:
             worker.close()
             found = {key: spread(values) for key, values in worker.found.items()}
             record["contestants"].append({"name": worker.name, "threads": threads, **worker.about, "found": found})
-            cells = [f"{v['median']:.4g} [{v['low'] or 0:.4g}, {v['high'] or 0:.4g}]" for v in found.values()]
+            cells = [cell(value, 4) for value in found.values()]
             lines.append(f"| {worker.name} | {threads} | " + " | ".join(cells) + f" | {worker.about['load_s']:.2f} |")
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (given.out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    interval = median_interval(np.array(values), items="rounds")
-    return {"median": statistics.median(values), "low": interval.low, "high": interval.high, "n": len(values)}
+    keep(given.out, record, lines)
 
 
 if __name__ == "__main__":

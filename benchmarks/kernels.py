@@ -1,25 +1,26 @@
 """Packed kernels beside this machine's own read speed, and beside torch's, interleaved in one process.
 
-    python benchmarks/kernels.py --out benchmarks/records/DATE_kernels_HARDWARE [--threads 1] [--python llama.cpp=PYTHON] [--python others=PYTHON]
+    python benchmarks/kernels.py --out benchmarks/records/DATE_kernels_HARDWARE [--threads 1] \\
+        [--python llama.cpp=PYTHON] [--python others=PYTHON]
 
-Rivals run where the interpreter of an environment that holds them is given (benchmarks/README.md tells how to make one): llama.cpp's
-products, and ONNX Runtime's, OpenVINO's and bitsandbytes'. Each is a process of its own that waits for its turn. Every contestant
-cycles through copies of its weights that together are larger than the last cache, so that a decode step reads
-memory, as it does in a model. Each round measures every contestant once, in random order, after one unmeasured run, and a plain read of as many bytes right
-after it; a share is the median of paired quotients, with the interval of its order statistics. One thread is timed by its own CPU
-time, which a busy neighbour does not lengthen except through memory; more threads by the wall clock. Weights are random: speed is
-compared at like bits, not at like quality.
+Rivals run where the interpreter of an environment that holds them is given (benchmarks/README.md tells how to make one):
+llama.cpp's products, and ONNX Runtime's, OpenVINO's and bitsandbytes'. Each is a process of its own that waits for its turn.
+Every contestant cycles through copies of its weights that together are larger than the last cache, so that a decode step
+reads memory, as it does in a model. Each round measures every contestant once, in random order, after one unmeasured run, and
+a plain read of as many bytes right after it; a share is the median of paired quotients, with the interval of its order
+statistics. One thread is timed by its own CPU time, which a busy neighbour does not lengthen except through memory; more
+threads by the wall clock. Weights are random: speed is compared at like bits, not at like quality.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import platform
 import random
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from _numbers import cell, keep, spread
 
 from netweight import formats, provenance
-from netweight.evaluate import median_interval
 from netweight.runtime import kernels
 from netweight.runtime.kernels import _library
 
@@ -55,7 +56,7 @@ FEWEST = 9  # rounds that an interval of the median needs
 OTHERS = (("onnxruntime", "g64"), ("openvino", "g64"), ("bitsandbytes", "nf4"))
 
 
-class Contestant:
+class Contestant(ABC):
     """One way to multiply, in this process or another."""
 
     def __init__(self, name: str, nbytes: int) -> None:
@@ -63,10 +64,11 @@ class Contestant:
         self.seconds: list[float] = []
         self.read: list[float] = []  # of a plain read of as many bytes, right after
 
+    @abstractmethod
     def timed(self, number: int) -> float:
         """Seconds of one product."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the weights."""
 
@@ -161,7 +163,7 @@ def measure(contestants: list[Contestant], rounds: int, threads: int) -> None:
 
 def row(contestant: Contestant, operations: float, baseline: Contestant) -> dict[str, Any]:
     seconds, read = np.array(contestant.seconds), np.array(contestant.read)
-    found = {
+    return {
         "name": contestant.name,
         "bytes": contestant.bytes,
         "microseconds": spread(seconds * 1e6),
@@ -169,12 +171,6 @@ def row(contestant: Contestant, operations: float, baseline: Contestant) -> dict
         "gops": spread(operations / seconds / 1e9),
         "times_slower_than_the_first": spread(seconds / np.array(baseline.seconds)),
     }
-    return found
-
-
-def spread(values: np.ndarray) -> dict[str, Any]:
-    interval = median_interval(values, items="rounds")
-    return {"median": float(np.median(values)), "low": interval.low, "high": interval.high, "n": len(values)}
 
 
 def peak_gops() -> float:
@@ -190,7 +186,7 @@ def peak_gops() -> float:
 def table(rows: list[dict[str, Any]], keys: tuple[str, ...]) -> str:
     lines = ["| | " + " | ".join(key.replace("_", " ") for key in keys) + " |", "|---" * (len(keys) + 1) + "|"]
     for found in rows:
-        cells = [f"{found[k]['median']:.3g} [{found[k]['low']:.3g}, {found[k]['high']:.3g}]" for k in keys]
+        cells = [cell(found[key]) for key in keys]
         lines.append(f"| {found['name']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -245,10 +241,7 @@ def main() -> None:
             else ("microseconds", "gops", "times_slower_than_the_first")
         )
         page += [f"\n## {rows} rows of x\n", table(found, keys)]
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (given.out / "README.md").write_text("\n".join(page) + "\n", encoding="utf-8")
-    print((given.out / "README.md").read_text(encoding="utf-8"))
+    keep(given.out, record, page)
 
 
 if __name__ == "__main__":

@@ -84,12 +84,10 @@ class Artifact:
         """Inside, the weight files stay open: for a reader of many tensors, since opening a file means reading all its names."""
         names = sorted({path.name for path in self._files.values()})
         with ExitStack() as stack:
+            stack.callback(self._held.clear)
             for name in names:
                 self._held[name] = stack.enter_context(self._opened(name))
-            try:
-                yield
-            finally:
-                self._held.clear()
+            yield
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[Any]:

@@ -1,9 +1,9 @@
 """Post-training methods: one file each, and the one walker that applies them block by block."""
 
-from netweight.compress._parallel import pool
+from netweight.compress._parallel import pool, return_memory
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._select import Assignment, Plan, plan
 from netweight.compress._solve import digest_of
 from netweight.compress._walk import Part, Waiting, parts, walk
 
-__all__ = ["Assignment", "Moments", "Part", "Plan", "Solution", "Waiting", "digest_of", "parts", "plan", "pool", "walk"]
+__all__ = ["Assignment", "Moments", "Part", "Plan", "Solution", "Waiting", "digest_of", "parts", "plan", "pool", "return_memory", "walk"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,26 @@ from torch import Tensor
 from netweight.errors import ResourceError
 
 
-class Held(Sequence[Tensor]):
+class States(Sequence[Tensor]):
+    """One state for each batch, by number; ``put`` gives one a new value."""
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._take(number) for number in range(*index.indices(len(self)))]
+        return self._take(index)
+
+    @abstractmethod
+    def _take(self, number: int) -> Tensor: ...
+
+    @abstractmethod
+    def put(self, number: int, state: Tensor) -> None: ...
+
+
+class Held(States):
     """States in memory. A state that takes another's place is copied into its memory, so that none of it is given back in holes."""
 
     def __init__(self, states: Sequence[Tensor]) -> None:
@@ -25,12 +45,8 @@ class Held(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self._states)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: Any) -> Any:
-        return self._states[index]
+    def _take(self, number: int) -> Tensor:
+        return self._states[number]
 
     def put(self, number: int, state: Tensor) -> None:
         held = self._states[number]
@@ -47,7 +63,7 @@ class _Place:
     dtype: torch.dtype
 
 
-class Spilled(Sequence[Tensor]):
+class Spilled(States):
     """States in a file without a name: read when they are asked for, each time into memory of their own.
 
     Any number of threads may read, and write states of different numbers.
@@ -67,14 +83,8 @@ class Spilled(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        place = self._places[index]
+    def _take(self, number: int) -> Tensor:
+        place = self._places[number]
         state = torch.empty(place.shape, dtype=place.dtype)
         rest, offset = _bytes_of(state), place.offset
         with self._readable_errors():
@@ -105,9 +115,6 @@ class Spilled(Sequence[Tensor]):
                 f"what runs between blocks cannot be kept in {self._folder}: {error}; free some space and run the same "
                 'command to go on, or use memory = "ample"'
             ) from error
-
-
-States = Held | Spilled
 
 
 def _bytes_of(state: Tensor) -> memoryview:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from netweight import models
 from netweight.artifact import Artifact, DecodedSource
-from netweight.compress import digest_of, parts, pool
+from netweight.compress import digest_of, parts, pool, return_memory
 from netweight.errors import ParityError
 from netweight.models import Model
 from netweight.progress import Progress
@@ -89,5 +89,6 @@ def _run(model: Model, batch: Any) -> Iterator[tuple[str, Tensor]]:
         models.materialize(model, name)
         hidden = models.run_block(model.module.get_submodule(name), *inputs.call(index, hidden))[0]
         models.release(model, name)
+        return_memory()
         yield name, hidden
     yield names[-1], models.run_tail(model, hidden[:1])

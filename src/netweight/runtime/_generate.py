@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -86,6 +87,7 @@ def generate(
         )
     if why_not_native(model) is None:
         return _native_pieces(model, tokenizer, ids_BT[0], max_tokens, temperature, seed)
+    ids_BT = ids_BT.to(_device(model))
     settings: dict[str, Any] = {
         "input_ids": ids_BT,
         "attention_mask": torch.ones_like(ids_BT),
@@ -104,6 +106,8 @@ def why_not_native(model: Model) -> str | None:
         return "no layer is packed"
     if (why := kernels.missing()) is not None:
         return why
+    if (device := _device(model)).type != "cpu":
+        return f"the model is on {device}"
     settings = getattr(model.module, "generation_config", None)
     for name, nothing in UNDONE.items():
         if getattr(settings, name, nothing) not in (nothing, None):
@@ -194,6 +198,12 @@ def _native_pieces(
             logits = decoder.forward((session,), ((token,),))[0]
     collector.end()
     yield from collector.take()
+
+
+def _device(model: Model) -> torch.device:
+    """Where the model's first tensor is."""
+    module = model.module
+    return next(itertools.chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 
 def _ends(model: Model, tokenizer: Any) -> set[int]:

@@ -79,12 +79,11 @@ def load(
         raise CorruptError(f"{artifact.path}: {'; '.join(wrong)}; make or fetch the artifact again")
     model = _skeleton(artifact, into)
     paths = dict.fromkeys(artifact.manifest.layers, DECODED)
-    if kernels != "off":
-        with artifact.held_open():
-            model, paths = _packed(model, artifact, exact=kernels == "exact")
-    if kernels == "require" and (slow := [(n, path) for n, path in paths.items() if path.startswith(DECODED)]):
-        raise KernelError(f"{len(slow)} layers have no packed kernel, the first is {slow[0][0]}: {slow[0][1]}")
     with artifact.held_open():
+        if kernels != "off":
+            model, paths = _packed(model, artifact, exact=kernels == "exact")
+        if kernels == "require" and (slow := [(n, path) for n, path in paths.items() if path.startswith(DECODED)]):
+            raise KernelError(f"{len(slow)} layers have no packed kernel, the first is {slow[0][0]}: {slow[0][1]}")
         models.materialize(model, "")
     model.module.eval()  # an architecture may come in training mode, with dropout and batch statistics on
     return Loaded(model, artifact, paths, time.perf_counter() - begun)

@@ -205,6 +205,12 @@ def test_draws_are_those_of_the_transformers_path():
         assert picked == int(draw(torch.zeros(1, 1), logits.unsqueeze(0)).argmax())
 
 
+def test_a_model_on_another_device_says_so(artifacts):
+    model = runtime.load(artifacts["llama"]).model
+    model.module.to("meta")
+    assert runtime.decode_path(model) == "transformers' loop (the model is on meta)"
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_generated_text_is_that_of_the_transformers_path(name: str, temperature: float, artifacts, monkeypatch):

@@ -1,5 +1,10 @@
 """The GPU's kernels against the same reference: on a GPU where there is one, else in Triton's interpreter."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +13,7 @@ from netweight import formats
 from netweight.errors import KernelError
 from netweight.runtime import kernels
 from netweight.runtime._linear import PackedConv2d, PackedEmbedding, PackedLinear
+from netweight.runtime.kernels._ops import patches
 from runtime_reference import product, random_matrix
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -129,9 +135,8 @@ def test_convolutions():
     )
     sizes = ((3, 2), (2, 1), (1, 0), (1, 2))
     p = fused(q)
-    found = kernels.gpu().conv2d(
-        x.to(DEVICE), p.data, p.row_scale, p.row_zero, bias.to(DEVICE), p.spec, *map(list, sizes)
-    )
+    x_BLI = patches(x.to(DEVICE), *map(list, sizes))
+    found = kernels.gpu().linear(x_BLI, p.data, p.row_scale, p.row_zero, bias.to(DEVICE), p.spec).mT
     weight = q.decode().reshape(outputs, 3, 2, channels).permute(0, 3, 1, 2)
     want = torch.nn.functional.conv2d(x.double(), weight.double(), bias.double(), *sizes[1:])
     assert torch.allclose(found.cpu().double(), want.flatten(2), rtol=0, atol=1e-4)
@@ -145,3 +150,15 @@ def test_convolution_modules_on_a_gpu():
     x = random(2, 64, 9, 11)
     want = layer(x)
     assert torch.allclose(layer.to(DEVICE)(x.to(DEVICE)).cpu(), want, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "architecture"), [("int4-g64", 80), ("int3-g64", 90), ("nvfp4", 100)])
+def test_the_kernels_compile_for_a_gpu_that_is_not_there(name: str, architecture: int):
+    script = Path(__file__).parent / "compile_triton.py"
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, str(script), name, str(architecture)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(sizes := done.stdout.split()) == 4
+    assert all(int(size) > 0 for size in sizes)

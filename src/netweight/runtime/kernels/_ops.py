@@ -84,8 +84,9 @@ def conv2d(
     about = Spec(*spec)
     if x.device.type == "cuda":
         sizes = _out(x, kernel, stride, padding, dilation)
-        y = gpu().conv2d(x, data, row_scale, row_zero, bias, about, kernel, stride, padding, dilation)
-        return y.reshape(len(x), about.outputs, *sizes)
+        patches_BLI = patches(x, kernel, stride, padding, dilation)
+        y_BOL = gpu().linear(patches_BLI, data, row_scale, row_zero, bias, about).mT
+        return y_BOL.reshape(len(x), about.outputs, *sizes)
     x_BCHW, bias = _plain(x), None if bias is None else _plain(bias)
     batch, channels, height, width = x_BCHW.shape
     if channels * kernel[0] * kernel[1] != about.inputs:
@@ -116,6 +117,13 @@ def _out(x: Tensor, kernel: list[int], stride: list[int], padding: list[int], di
     if not all(size > 0 for size in sizes):
         raise ModelError(f"an input of {tuple(x.shape)} is smaller than the kernel {tuple(kernel)}")
     return sizes
+
+
+def patches(x: Tensor, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
+    """(B, places, columns of the matrix): what the kernel covers at each place."""
+    sizes = (tuple(part) for part in (kernel, dilation, padding, stride))
+    found_BLI = torch.nn.functional.unfold(x, *sizes).mT  # in the order (channel, tap); the matrix' is (tap, channel)
+    return found_BLI.unflatten(-1, (x.shape[1], -1)).mT.flatten(-2)
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ With ``TRITON_INTERPRET=1`` set before the first use everything here runs on CPU
 
 # Triton reads the source of what it compiles: no postponed annotations here, and names in capitals are its constants.
 # pyright: basic, reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import triton
@@ -64,32 +64,28 @@ def _scaled(
     group,
     row,
     lane,
-    GROUPS: tl.constexpr,
-    SCALE: tl.constexpr,
-    ZERO: tl.constexpr,
-    OFFSET: tl.constexpr,
+    LAYOUT: tl.constexpr,
 ):
     """(value - zero) * scale. ``at``: byte where the unit begins; ``row`` of the matrix, ``lane`` of its tile."""
     index = group * _TILE + lane
-    if ZERO == _PER_ROW:
+    zeros = at + LAYOUT.groups * _TILE * LAYOUT.scale_bytes
+    if LAYOUT.zero == _PER_ROW:
         value -= tl.load(row_zero + row)
-    elif ZERO == _PER_GROUP_CODE:
-        SIZE: tl.constexpr = 2 if SCALE == _F16 else 4 if SCALE > _E8M0 else 1
-        value -= tl.load(bytes_ + at + GROUPS * _TILE * SIZE + index).to(tl.float32)
-    elif ZERO == _PER_GROUP_HALF:
-        WIDTH: tl.constexpr = 2 if SCALE == _F16 else 4 if SCALE > _E8M0 else 1
-        value -= tl.load(halves + (at + GROUPS * _TILE * WIDTH) // 2 + index).to(tl.float32)
+    elif LAYOUT.zero == _PER_GROUP_CODE:
+        value -= tl.load(bytes_ + zeros + index).to(tl.float32)
+    elif LAYOUT.zero == _PER_GROUP_HALF:
+        value -= tl.load(halves + zeros // 2 + index).to(tl.float32)
     else:
-        value -= OFFSET
-    if SCALE == _NONE:
+        value -= LAYOUT.offset
+    if LAYOUT.scale == _NONE:
         return value
-    elif SCALE == _F16:
+    elif LAYOUT.scale == _F16:
         return value * tl.load(halves + at // 2 + index).to(tl.float32)
-    elif SCALE == _U8:
+    elif LAYOUT.scale == _U8:
         return value * tl.load(bytes_ + at + index).to(tl.float32)
-    elif SCALE == _E4M3_SCALE:
+    elif LAYOUT.scale == _E4M3_SCALE:
         return value * (_e4m3(tl.load(bytes_ + at + index)) * 0.00390625)
-    elif SCALE == _E8M0:
+    elif LAYOUT.scale == _E8M0:
         code = tl.load(bytes_ + at + index).to(tl.int32)
         return value * tl.where(code == 0, 0x00400000, code << 23).to(tl.float32, bitcast=True)
     else:
@@ -132,58 +128,38 @@ def _few(
     tile_bytes,
     unit_bytes,
     ROWS: tl.constexpr,
-    KIND: tl.constexpr,
-    SCALE: tl.constexpr,
-    ZERO: tl.constexpr,
-    OFFSET: tl.constexpr,
-    GROUP: tl.constexpr,
-    UNIT: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HEADER: tl.constexpr,
-    BLOCK_BYTES: tl.constexpr,
+    LAYOUT: tl.constexpr,
 ):
     """One tile times some units of x's columns: y (shares, rows, outputs) float32."""
     tile, part = tl.program_id(0), tl.program_id(1)
     lane = tl.arange(0, _TILE)[None, :]
     row = tile * _TILE + lane
-    WORDS: tl.constexpr = 4 if KIND == _INT3 else BLOCK_BYTES // _CHUNK
+    WORDS: tl.constexpr = 4 if LAYOUT.kind == _INT3 else LAYOUT.block_bytes // _CHUNK
     PLANES: tl.constexpr = 16 // WORDS
-    BITS: tl.constexpr = 2 if KIND == _INT3 else 8 // PLANES
+    BITS: tl.constexpr = 2 if LAYOUT.kind == _INT3 else 8 // PLANES
     MASK: tl.constexpr = 3 if BITS == 2 else 15 if BITS == 4 else 255
     word = tl.arange(0, WORDS)[:, None]
-    place = (word // 2 * 3 + word % 2 if KIND == _INT3 else word) * _TILE + lane
+    place = (word // 2 * 3 + word % 2 if LAYOUT.kind == _INT3 else word) * _TILE + lane
     number = tl.arange(0, ROWS)[:, None]
     total = tl.zeros((ROWS, _TILE), tl.float32)
     for unit in range(part * share, tl.minimum(part * share + share, units)):
         at = tile.to(tl.int64) * tile_bytes + unit * unit_bytes
-        for block in tl.static_range(UNIT // _BLOCK):
-            begin = (at + HEADER + block * BLOCK_BYTES) // 4
+        for block in tl.static_range(LAYOUT.unit // _BLOCK):
+            begin = (at + LAYOUT.header + block * LAYOUT.block_bytes) // 4
+            first = unit * LAYOUT.unit + block * _BLOCK + tl.arange(0, WORDS)[None, :] * (4 * PLANES)
             low = tl.load(words + begin + place)
-            high = tl.load(words + begin + (word // 2 * 3 + 2) * _TILE + lane) if KIND == _INT3 else low
+            high = tl.load(words + begin + (word // 2 * 3 + 2) * _TILE + lane) if LAYOUT.kind == _INT3 else low
             for plane in tl.static_range(PLANES):
                 chunk = word * PLANES + plane
-                group = (block * _BLOCK + chunk * 4) // GROUP
+                group = (block * _BLOCK + chunk * 4) // LAYOUT.group
                 for i in tl.static_range(4):
                     code = (low >> (8 * i + BITS * plane)) & MASK
-                    if KIND == _INT3:
+                    if LAYOUT.kind == _INT3:
                         bit = (0x05317642 >> (chunk % 8 * 4)) & 7
                         code = code | (((high >> (bit + 8 * i)) & 1) << 2)
-                    w = _scaled(
-                        _value(code, KIND),
-                        bytes_,
-                        halves,
-                        floats,
-                        row_zero,
-                        at,
-                        group,
-                        row,
-                        lane,
-                        GROUPS,
-                        SCALE,
-                        ZERO,
-                        OFFSET,
-                    )
-                    column = unit * UNIT + block * _BLOCK + tl.arange(0, WORDS)[None, :] * (4 * PLANES) + 4 * plane + i
+                    value = _value(code, LAYOUT.kind)
+                    w = _scaled(value, bytes_, halves, floats, row_zero, at, group, row, lane, LAYOUT)
+                    column = first + 4 * plane + i
                     seen = tl.load(x + number * inputs + column, mask=(number < rows) & (column < inputs), other=0.0)
                     total += tl.sum(seen.to(tl.float32)[:, :, None] * w[None, :, :], axis=1)
     total *= tl.load(row_scale + row)
@@ -210,15 +186,7 @@ def _many(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BIAS: tl.constexpr,
-    KIND: tl.constexpr,
-    SCALE: tl.constexpr,
-    ZERO: tl.constexpr,
-    OFFSET: tl.constexpr,
-    GROUP: tl.constexpr,
-    UNIT: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HEADER: tl.constexpr,
-    BLOCK_BYTES: tl.constexpr,
+    LAYOUT: tl.constexpr,
 ):
     """ROWS rows of x times COLUMNS rows of W, a block of 64 columns at a time."""
     out = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
@@ -229,13 +197,12 @@ def _many(
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for unit in range(units):
         at = tile.to(tl.int64) * tile_bytes + unit * unit_bytes
-        for block in tl.static_range(UNIT // _BLOCK):
-            code = _codes(bytes_, at + (HEADER + block * BLOCK_BYTES), column[:, None], lane, KIND)
-            group = (block * _BLOCK + column[:, None]) // GROUP
-            w = _scaled(
-                _value(code, KIND), bytes_, halves, floats, row_zero, at, group, held, lane, GROUPS, SCALE, ZERO, OFFSET
-            )
-            read = unit * UNIT + block * _BLOCK + column[None, :]
+        for block in tl.static_range(LAYOUT.unit // _BLOCK):
+            code = _codes(bytes_, at + (LAYOUT.header + block * LAYOUT.block_bytes), column[:, None], lane, LAYOUT.kind)
+            group = (block * _BLOCK + column[:, None]) // LAYOUT.group
+            value = _value(code, LAYOUT.kind)
+            w = _scaled(value, bytes_, halves, floats, row_zero, at, group, held, lane, LAYOUT)
+            read = unit * LAYOUT.unit + block * _BLOCK + column[None, :]
             seen = tl.load(x + number * inputs + read, mask=(number < rows) & (read < inputs), other=0.0)
             total = tl.dot(seen, w.to(seen.dtype), total, input_precision="ieee")
     total *= tl.load(row_scale + held)
@@ -258,29 +225,19 @@ def _rows(
     inputs,
     tile_bytes,
     unit_bytes,
-    KIND: tl.constexpr,
-    SCALE: tl.constexpr,
-    ZERO: tl.constexpr,
-    OFFSET: tl.constexpr,
-    GROUP: tl.constexpr,
-    UNIT: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HEADER: tl.constexpr,
-    BLOCK_BYTES: tl.constexpr,
+    LAYOUT: tl.constexpr,
 ):
     """One unit of one row, decoded to float32."""
     number, unit = tl.program_id(0), tl.program_id(1)
     row = tl.load(index + number)
     lane = row % _TILE
     at = row // _TILE * tile_bytes + unit * unit_bytes
-    for block in tl.static_range(UNIT // _BLOCK):
+    for block in tl.static_range(LAYOUT.unit // _BLOCK):
         column = tl.arange(0, _BLOCK)
-        code = _codes(bytes_, at + (HEADER + block * BLOCK_BYTES), column, lane, KIND)
-        group = (block * _BLOCK + column) // GROUP
-        w = _scaled(
-            _value(code, KIND), bytes_, halves, floats, row_zero, at, group, row, lane, GROUPS, SCALE, ZERO, OFFSET
-        )
-        to = unit * UNIT + block * _BLOCK + column
+        code = _codes(bytes_, at + (LAYOUT.header + block * LAYOUT.block_bytes), column, lane, LAYOUT.kind)
+        group = (block * _BLOCK + column) // LAYOUT.group
+        w = _scaled(_value(code, LAYOUT.kind), bytes_, halves, floats, row_zero, at, group, row, lane, LAYOUT)
+        to = unit * LAYOUT.unit + block * _BLOCK + column
         tl.store(y + number.to(tl.int64) * inputs + to, w * tl.load(row_scale + row), mask=to < inputs)
 
 
@@ -307,7 +264,7 @@ def linear(
         sums = torch.empty(parts, rows, spec.outputs, device=x.device)
         _few[(shape.tiles, parts)](
             data.view(torch.int32), *_views(data), row_scale, zero, x_MI, sums, rows, spec.outputs, spec.inputs, shape.units, share,
-            shape.tile_bytes, shape.unit_bytes, ROWS=1 << (rows - 1).bit_length(), **shape.constants,
+            shape.tile_bytes, shape.unit_bytes, ROWS=1 << (rows - 1).bit_length(), LAYOUT=shape.layout,
         )  # fmt: skip
         y_MO = sums.sum(0)
         y_MO = y_MO if bias is None else y_MO + bias.float()
@@ -318,30 +275,9 @@ def linear(
         _many[grid](
             *_views(data), row_scale, zero, x_MI, row_scale if bias is None else bias, y_MO, rows, spec.outputs, spec.inputs,
             shape.units, shape.tiles, shape.tile_bytes, shape.unit_bytes, ROWS=height, COLUMNS=WIDE, BIAS=bias is not None,
-            **shape.constants,
+            LAYOUT=shape.layout,
         )  # fmt: skip
     return y_MO.to(x.dtype).reshape(*x.shape[:-1], spec.outputs)
-
-
-def conv2d(
-    x: Tensor,
-    data: Tensor,
-    row_scale: Tensor,
-    row_zero: Tensor | None,
-    bias: Tensor | None,
-    spec: Spec,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
-    """Convolution of x (B, C, H, W) with an (O, kernel height * kernel width * C) matrix, by way of patches: (B, O, H' * W')."""
-    sizes = (tuple(part) for part in (kernel, dilation, padding, stride))
-    patches_BLI = torch.nn.functional.unfold(
-        x, *sizes
-    ).mT  # torch's order within a patch is (C, tap), the matrix' (tap, C)
-    patches_BLI = patches_BLI.unflatten(-1, (x.shape[1], -1)).mT.flatten(-2)
-    return linear(patches_BLI, data, row_scale, row_zero, bias, spec).mT
 
 
 def rows(index_N: Tensor, data: Tensor, row_scale: Tensor, row_zero: Tensor | None, spec: Spec) -> Tensor:
@@ -353,13 +289,28 @@ def rows(index_N: Tensor, data: Tensor, row_scale: Tensor, row_zero: Tensor | No
     if len(index_N):
         _rows[(len(index_N), shape.units)](
             *_views(data), row_scale, row_scale if row_zero is None else row_zero, index_N.to(torch.int64).contiguous(), out,
-            spec.inputs, shape.tile_bytes, shape.unit_bytes, **shape.constants,
+            spec.inputs, shape.tile_bytes, shape.unit_bytes, LAYOUT=shape.layout,
         )  # fmt: skip
     return out
 
 
+class _Layout(NamedTuple):
+    """Where things lie in a unit; what ``netweight.h`` says, in numbers."""
+
+    kind: int
+    scale: int
+    zero: int
+    offset: int
+    group: int
+    unit: int
+    groups: int  # of a unit
+    scale_bytes: int  # of one group
+    header: int
+    block_bytes: int
+
+
 class _Shape:
-    """Where things lie in the tiles of a matrix; what ``netweight.h`` says, in numbers."""
+    """What a matrix' spec means to a kernel."""
 
     def __init__(self, spec: Spec) -> None:
         unit = 128 if spec.group == 128 else BLOCK
@@ -369,10 +320,10 @@ class _Shape:
         self.units, self.tiles = -(-spec.inputs // unit), -(-spec.outputs // TILE)
         self.unit_bytes = header + unit // BLOCK * block_bytes
         self.tile_bytes = self.units * self.unit_bytes
-        self.constants = {
-            "KIND": spec.kind, "SCALE": spec.scale, "ZERO": spec.zero, "OFFSET": spec.offset, "GROUP": spec.group or 128,
-            "UNIT": unit, "GROUPS": groups, "HEADER": header, "BLOCK_BYTES": block_bytes,
-        }  # fmt: skip
+        self.layout = _Layout(
+            spec.kind, spec.scale, spec.zero, spec.offset, spec.group or 128, unit, groups, _SCALE_BYTES[spec.scale], header,
+            block_bytes,
+        )  # fmt: skip
 
 
 def _views(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
