@@ -3,7 +3,8 @@
     python benchmarks/decode.py --artifact DIR [--artifact DIR ...] [--llama PYTHON MODEL.gguf ...] --out FOLDER [--threads 1 2]
 
 Every contestant is a process of its own that waits for its turn; rounds go through all of them, so that a slow minute falls on
-all. The numbers are tokens per second of wall clock: medians over rounds with the interval of their order statistics.
+all. The numbers are tokens per second of wall clock: medians over rounds with the interval of their order statistics. Beside
+each of llama.cpp's files stands how many times as fast each artifact is, the median of the quotients of one round.
 llama.cpp is driven through llama-cpp-python in an environment of its own (its build from source: see benchmarks/README.md).
 """
 
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _numbers import cell, keep, spread
 
 from netweight import provenance
@@ -53,6 +56,7 @@ def main() -> None:
     given = parser.parse_args()
     record: dict[str, Any] = {"machine": provenance.cpu_model(), "rounds": given.rounds, "contestants": []}
     lines = [f"# Language model steps\n\n{record['machine']}; tokens per second, {given.rounds} rounds.\n"]
+    quotients: list[dict[str, Any]] = []
     kinds = [("write", WRITTEN), *(("read", count) for count in PROMPTS)]
     lines += [
         "| | threads | " + " | ".join(f"{kind} {count}" for kind, count in kinds) + " | load s |",
@@ -69,13 +73,27 @@ def main() -> None:
             for turn in range(len(workers)):
                 for kind, count in kinds:
                     workers[(number + turn) % len(workers)].ask(f"{kind} {count}", keep=number > 0)
+        quotients += quotients_of(workers[: len(given.artifact)], workers[len(given.artifact) :], threads)
         for worker in workers:
             worker.close()
             found = {key: spread(values) for key, values in worker.found.items()}
             record["contestants"].append({"name": worker.name, "threads": threads, **worker.about, "found": found})
             cells = [cell(value, 4) for value in found.values()]
             lines.append(f"| {worker.name} | {threads} | " + " | ".join(cells) + f" | {worker.about['load_s']:.2f} |")
+    record["times_as_fast"] = quotients
+    lines += ["\n| times as fast | threads | " + " | ".join(f"{kind} {count}" for kind, count in kinds) + " |"]
+    lines += ["|---" * (len(kinds) + 2) + "|"]
+    for found in quotients:
+        cells = [cell(found[f"{kind} {count}"]) for kind, count in kinds]
+        lines.append(f"| {found['name']} / {found['against']} | {found['threads']} | " + " | ".join(cells) + " |")
     keep(given.out, record, lines)
+
+
+def quotients_of(ours: Sequence[Worker], theirs: Sequence[Worker], threads: int) -> Iterator[dict[str, Any]]:
+    for one in ours:
+        for other in theirs:
+            found = {key: spread(np.array(one.found[key]) / np.array(other.found[key])) for key in one.found}
+            yield {"name": one.name, "against": other.name, "threads": threads, **found}
 
 
 if __name__ == "__main__":

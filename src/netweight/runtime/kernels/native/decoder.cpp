@@ -13,7 +13,8 @@
 
 struct nw_session {
   int64_t capacity = 0, length = 0, bytes = 0;
-  std::unique_ptr<uint16_t[]> keys, values;  // (blocks, kv_heads, …), see AttentionTask
+  nw::Arena memory;
+  uint16_t *keys = nullptr, *values = nullptr;  // (blocks, kv_heads, …), see AttentionTask
 };
 
 namespace nw {
@@ -24,8 +25,19 @@ struct Row {  // one token on its way through the model
   int64_t position;
 };
 
+// Floats whose rows begin where cache lines do, if their length allows it. What was there is lost when they grow.
+class Floats {
+ public:
+  void resize(int64_t count) { held_ = static_cast<float *>(arena_.bytes(count * 4)); }
+  float *data() { return held_; }
+
+ private:
+  Arena arena_;
+  float *held_ = nullptr;
+};
+
 struct Workspace {
-  std::vector<float> x, h, q, k, v, mixed, gate, up, scores;
+  Floats x, h, q, k, v, mixed, gate, up;
   Quantized activations;
 };
 
@@ -81,7 +93,7 @@ void plain_row(const nw_layer &layer, int64_t row, float *out) {
 }
 
 void Pass::embed(const int32_t *tokens) {
-  space_.x.resize(size_t(rows() * d_.hidden));
+  space_.x.resize(rows() * d_.hidden);
   each_row([&](int64_t i) {
     float *x = space_.x.data() + i * d_.hidden;
     if (d_.embedding.packed)
@@ -93,7 +105,7 @@ void Pass::embed(const int32_t *tokens) {
 }
 
 void Pass::norm(const float *weight, const float *bias) {
-  space_.h.resize(size_t(rows() * d_.hidden));
+  space_.h.resize(rows() * d_.hidden);
   each_row([&](int64_t i) {
     const float *x = space_.x.data() + i * d_.hidden;
     float *h = space_.h.data() + i * d_.hidden;
@@ -149,9 +161,9 @@ void Pass::place_keys(int index, float *q, int64_t q_stride, float *k, float *v,
     }
     for (int head = 0; head < d_.kv_heads; head++) {
       const int64_t at = (int64_t(index) * d_.kv_heads + head) * session.capacity * head_dim;
-      uint16_t *keys = session.keys.get() + at + row.position / KEYS * KEYS * head_dim + row.position % KEYS;
+      uint16_t *keys = session.keys + at + row.position / KEYS * KEYS * head_dim + row.position % KEYS;
       ops().store_half(k + i * kv_stride + head * head_dim, head_dim, keys, KEYS);
-      ops().store_half(v + i * kv_stride + head * head_dim, head_dim, session.values.get() + at + row.position * head_dim, 1);
+      ops().store_half(v + i * kv_stride + head * head_dim, head_dim, session.values + at + row.position * head_dim, 1);
     }
   });
 }
@@ -172,8 +184,8 @@ void Pass::attend(int index, const float *q, int64_t q_stride) {
         task.out = space_.mixed.data() + row * d_.heads * head_dim + int64_t(head) * group * head_dim;
         task.q_stride = q_stride;
         task.out_stride = int64_t(d_.heads) * head_dim;
-        task.keys = session.keys.get() + at;
-        task.values = session.values.get() + at;
+        task.keys = session.keys + at;
+        task.values = session.values + at;
         task.queries = std::min(QUERIES, counts_[text] - from);
         task.heads = group;
         task.head_dim = head_dim;
@@ -196,10 +208,10 @@ bool Pass::attention(const nw_decoder_block &block, int index) {
   norm(block.attention_norm, block.attention_norm_bias);
   const bool fused = block.k.n == 0;
   const int64_t q_stride = fused ? q_width + 2 * kv_width : q_width, kv_stride = fused ? q_stride : kv_width;
-  space_.q.resize(size_t(m * q_stride));
-  space_.k.resize(size_t(fused ? 0 : m * kv_width));
-  space_.v.resize(size_t(fused ? 0 : m * kv_width));
-  space_.mixed.resize(size_t(m * q_width));
+  space_.q.resize(m * q_stride);
+  space_.k.resize(fused ? 0 : m * kv_width);
+  space_.v.resize(fused ? 0 : m * kv_width);
+  space_.mixed.resize(m * q_width);
   float *q = space_.q.data(), *k = fused ? q + q_width : space_.k.data(), *v = fused ? k + kv_width : space_.v.data();
   const nw_layer *layers[3] = {&block.q, &block.k, &block.v};
   float *const y[3] = {q, k, v};
@@ -217,8 +229,8 @@ bool Pass::mlp(const nw_decoder_block &block) {
   const int64_t m = rows(), width = block.up.n;
   norm(block.mlp_norm, block.mlp_norm_bias);
   const bool gated = block.gate.n != 0;
-  space_.up.resize(size_t(m * width));
-  space_.gate.resize(size_t(gated ? m * width : 0));
+  space_.up.resize(m * width);
+  space_.gate.resize(gated ? m * width : 0);
   const nw_layer *layers[2] = {&block.up, &block.gate};
   float *const y[2] = {space_.up.data(), space_.gate.data()};
   if (!multiply(layers, gated ? 2 : 1, space_.h.data(), m, y)) return false;
@@ -298,9 +310,9 @@ nw_session *nw_session_new(const nw_decoder *d, int64_t capacity) {
     auto session = std::make_unique<nw_session>();
     session->capacity = nw::round_up(std::min<int64_t>(capacity, d->longest), nw::KEYS);
     session->bytes = nw::session_bytes(*d, session->capacity);
-    const size_t values = size_t(session->bytes / 4);
-    session->keys.reset(new uint16_t[values]());
-    session->values.reset(new uint16_t[values]());
+    session->keys = static_cast<uint16_t *>(session->memory.bytes(session->bytes));
+    session->values = session->keys + session->bytes / 4;
+    std::memset(session->keys, 0, size_t(session->bytes));
     return session.release();
   } catch (const std::bad_alloc &) {
     return nullptr;

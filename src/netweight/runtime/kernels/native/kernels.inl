@@ -11,7 +11,7 @@
 //
 // V: LANES 32-bit lanes; I, F; load, store, loadf, storef, set1, set1f, zero, zerof, and_, srl<n>, sll<n> (16-bit),
 // select(mask, a, b) = b with a's bits where mask is set, broadcast (4 bytes of x), dot (u8 up to 31 times s8), dot_full (any u8),
-// cvt, fma, mul, fnma (c - a * b), e2m1_low, e2m1_high (table 12 + 2 * value), half, u8, e4m3, e8m0 (LANES scales).
+// cvt, nearest (even), larger, largest (unsigned), narrow (low bytes), fma, mul, fnma (c - a * b), e2m1_low, e2m1_high (table 12 + 2 * value), half, u8, e4m3, e8m0 (LANES scales).
 // V::WIDE: `dot` takes any u8, so that codes need not be shifted down before they are multiplied.
 
 using I = V::I;
@@ -172,11 +172,13 @@ void gemv(const nw_matrix &w, int64_t tile, int64_t step, int n, const Activatio
   const int8_t *q[M];
   const float *xs[M];
   const int32_t *sums[M];
+  const float *float_sums[M];
   for (int m = 0; m < M; m++) {
     const int64_t row = m < rows ? m : rows - 1;
     q[m] = x.q + row * x.stride;
     xs[m] = x.scale + row * (x.stride / BLOCK);
     sums[m] = x.sum + row * (x.stride / BLOCK * SUMS) + SUM_AT<SEG>;
+    float_sums[m] = x.float_sum + row * (x.stride / BLOCK * SUMS) + SUM_AT<SEG>;
   }
   alignas(64) float totals[STREAMS][M][TILE] = {};
   int64_t block = 0;
@@ -212,7 +214,7 @@ void gemv(const nw_matrix &w, int64_t tile, int64_t step, int n, const Activatio
             }
             for (int m = 0; m < M; m++) {
               F f = V::cvt(a[m]);
-              if (zero != NW_ZERO_CONST) f = V::fnma(z, V::set1f(float(sums[m][block * SUMS + g])), f);
+              if (zero != NW_ZERO_CONST) f = V::fnma(z, V::set1f(float_sums[m][block * SUMS + g]), f);
               const F sx = V::set1f(xs[m][block]);
               total[m][v] = V::fma(f, scale == NW_SCALE_NONE ? sx : V::mul(s, sx), total[m][v]);
             }
@@ -259,7 +261,11 @@ void gemv_rows(const nw_matrix &w, int64_t first, int64_t last, const Activation
 #if defined(NW_LEAN)
     for (int row = 0; row < m; row++) {
       const int64_t blocks = x.stride / BLOCK;
-      const Activations one = {x.q + row * x.stride, x.scale + row * blocks, x.sum + row * blocks * SUMS, x.stride};
+      Activations one = x;
+      one.q += row * x.stride;
+      one.scale += row * blocks;
+      one.sum += row * blocks * SUMS;
+      one.float_sum += row * blocks * SUMS;
       gemv_one<KIND, SEG>(w, first, step, n, one, y + row * y_stride);
     }
 #else
@@ -356,7 +362,7 @@ INLINE void micro(const Slab &slab, int64_t first, int64_t last, int32_t offset,
     for (int g = 0; g < BLOCK / SEG; g++, at++) {
       I a[M][NV];
       for (int m = 0; m < M; m++) {
-        const int32_t sum = x.sum[((m0 + m) * (x.stride / BLOCK) + block) * SUMS + SUM_AT<SEG> + g];
+        const int32_t sum = ZERO ? 0 : x.sum[((m0 + m) * (x.stride / BLOCK) + block) * SUMS + SUM_AT<SEG> + g];
         for (int v = 0; v < NV; v++) a[m][v] = V::set1(-offset * sum);
       }
       const int8_t *q = x.q + m0 * x.stride + block * BLOCK + g * SEG;
@@ -373,10 +379,7 @@ INLINE void micro(const Slab &slab, int64_t first, int64_t last, int32_t offset,
         const F s = V::loadf(slab.scale[at] + (v0 + v) * V::LANES), z = V::loadf(slab.zero[at] + (v0 + v) * V::LANES);
         for (int m = 0; m < M; m++) {
           F t = V::cvt(a[m][v]);
-          if (ZERO) {
-            const int32_t sum = x.sum[((m0 + m) * (x.stride / BLOCK) + block) * SUMS + SUM_AT<SEG> + g];
-            t = V::fnma(z, V::set1f(float(sum)), t);
-          }
+          if (ZERO) t = V::fnma(z, V::set1f(x.float_sum[((m0 + m) * (x.stride / BLOCK) + block) * SUMS + SUM_AT<SEG> + g]), t);
           total[m][v] = V::fma(t, V::mul(s, V::set1f(x.scale[(m0 + m) * (x.stride / BLOCK) + block])), total[m][v]);
         }
       }
@@ -426,19 +429,25 @@ void gemm_segments(const nw_matrix &w, const Slab &slab, int64_t first, int64_t 
   gemm_slab<64, FULL, ZERO>(slab, first, last, offset, x, m, fresh, y, y_stride);
 }
 
-INLINE void finish_rows(const nw_matrix &w, int64_t tile, int64_t m, float *y, int64_t y_stride) {
-  for (int v = 0; v < VECTORS; v++) {
-    const F s = V::loadf(w.row_scale + tile * TILE + v * V::LANES);
-    for (int64_t i = 0; i < m; i++) {
-      float *to = y + i * y_stride + v * V::LANES;
-      V::storef(to, V::mul(V::loadf(to), s));
-    }
-  }
+// y = totals * row_scale; they may be the same
+INLINE void finish_rows(const nw_matrix &w, int64_t tile, int64_t m, const float *total, int64_t stride, float *y, int64_t y_stride) {
+  F s[VECTORS];
+  for (int v = 0; v < VECTORS; v++) s[v] = V::loadf(w.row_scale + tile * TILE + v * V::LANES);
+  for (int64_t i = 0; i < m; i++)
+    for (int v = 0; v < VECTORS; v++)
+      V::storef(y + i * y_stride + v * V::LANES, V::mul(V::loadf(total + i * stride + v * V::LANES), s[v]));
 }
+
+// What many rows of x need beside them. Totals lie together: rows of y may lie a power of two apart, which caches do not like.
+struct Bench {
+  Slab slab;
+  alignas(64) float total[1][TILE];  // as many as x has rows
+};
 
 [[maybe_unused]] void gemm_tile(const nw_matrix &w, int64_t tile, const Activations &x, int64_t m, float *y, int64_t y_stride,
                                 void *scratch) {
-  Slab &slab = *static_cast<Slab *>(scratch);
+  Slab &slab = static_cast<Bench *>(scratch)->slab;
+  float *total = static_cast<Bench *>(scratch)->total[0];
   const int64_t blocks = padded_k(w) / BLOCK;
   const bool full = !V::WIDE && w.kind == NW_INT8, zero = w.zero != NW_ZERO_CONST;
   for (int64_t first = 0; first < blocks; first += SLAB_BLOCKS) {
@@ -446,16 +455,16 @@ INLINE void finish_rows(const nw_matrix &w, int64_t tile, int64_t m, float *y, i
     unpack_slab_of(w, tile, first, last, slab);
     const bool fresh = first == 0;
     if constexpr (!V::WIDE) {
-      if (full && zero) gemm_segments<true, true>(w, slab, first, last, x, m, fresh, y, y_stride);
-      if (full && !zero) gemm_segments<true, false>(w, slab, first, last, x, m, fresh, y, y_stride);
+      if (full && zero) gemm_segments<true, true>(w, slab, first, last, x, m, fresh, total, TILE);
+      if (full && !zero) gemm_segments<true, false>(w, slab, first, last, x, m, fresh, total, TILE);
     }
-    if (!full && zero) gemm_segments<false, true>(w, slab, first, last, x, m, fresh, y, y_stride);
-    if (!full && !zero) gemm_segments<false, false>(w, slab, first, last, x, m, fresh, y, y_stride);
+    if (!full && zero) gemm_segments<false, true>(w, slab, first, last, x, m, fresh, total, TILE);
+    if (!full && !zero) gemm_segments<false, false>(w, slab, first, last, x, m, fresh, total, TILE);
   }
-  finish_rows(w, tile, m, y, y_stride);
+  finish_rows(w, tile, m, total, TILE, y, y_stride);
 }
 
-[[maybe_unused]] int64_t gemm_scratch(const nw_matrix &, int64_t) { return sizeof(Slab); }
+[[maybe_unused]] int64_t gemm_scratch(const nw_matrix &, int64_t m) { return sizeof(Bench) + m * int64_t(sizeof(float[TILE])); }
 
 // ---- float activations: codes are decoded to float32, block after block, and multiplied as they are ----
 
@@ -506,15 +515,17 @@ INLINE void decode_block(const nw_matrix &w, int64_t tile, int64_t block, Slab &
       for (int v = 0; v < VECTORS; v++) V::storef(y + i * y_stride + v * V::LANES, total[v]);
     }
   }
-  finish_rows(w, tile, m, y, y_stride);
+  finish_rows(w, tile, m, y, y_stride, y, y_stride);
 }
 
 // ---- activations ----
 
 // scale = absmax / 127 of each block, q = nearest even. A block of zeros has scale 0.
-[[maybe_unused]] bool quantize_row(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum) {
+[[maybe_unused]] bool quantize_row(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum,
+                                   float *float_sum) {
+  const I magnitude = V::set1(0x7fffffff);
   uint32_t wild = 0;
-  for (int64_t block = 0; block < stride / BLOCK; block++, q += BLOCK, sum += SUMS) {
+  for (int64_t block = 0; block < stride / BLOCK; block++) {
     alignas(64) float part[BLOCK];
     const int64_t left = k - block * BLOCK;
     const float *from = x + block * BLOCK;
@@ -522,37 +533,28 @@ INLINE void decode_block(const nw_matrix &w, int64_t tile, int64_t block, Slab &
       for (int i = 0; i < BLOCK; i++) part[i] = i < left ? from[i] : 0.0f;
       from = part;
     }
-    uint32_t largest = 0;  // magnitudes compare like their bits; NaN and infinity are the largest
-    for (int i = 0; i < BLOCK; i++) {
-      uint32_t bits;
-      std::memcpy(&bits, from + i, 4);
-      bits &= 0x7fffffffu;
-      largest = bits > largest ? bits : largest;
-    }
+    I most = V::zero();  // magnitudes compare like their bits; NaN and infinity are the largest
+    for (int i = 0; i < BLOCK; i += V::LANES) most = V::larger(most, V::and_(V::load(from + i), magnitude));
+    const uint32_t largest = V::largest(most);
     wild |= largest >= 0x7f800000u;
     float absmax;
     std::memcpy(&absmax, &largest, 4);
     if (absmax < 1e-36f) absmax = 0.0f;  // 127 / absmax must not overflow
     scale[block] = absmax / 127.0f;
-    const float inverse = absmax > 0.0f ? 127.0f / absmax : 0.0f;
-    int32_t sums[4];
-    for (int quad = 0; quad < 4; quad++) {
-      int32_t s = 0;
-      for (int i = 0; i < QUAD; i++) {
-        const float nearest = from[quad * QUAD + i] * inverse + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
-        int32_t value;
-        std::memcpy(&value, &nearest, 4);
-        value -= 0x4b400000;
-        q[quad * QUAD + i] = int8_t(value);
-        s += value;
-      }
-      sums[quad] = s;
-    }
-    for (int i = 0; i < 4; i++) sum[i] = sums[i];
-    sum[4] = sums[0] + sums[1];
-    sum[5] = sums[2] + sums[3];
+    const F inverse = V::set1f(absmax > 0.0f ? 127.0f / absmax : 0.0f);
+    for (int i = 0; i < BLOCK; i += V::LANES)
+      V::narrow(V::nearest(V::mul(V::loadf(from + i), inverse)), q + block * BLOCK + i);
+  }
+  const I ones = V::set1(0x01010101);
+  for (int64_t block = 0; block < stride / BLOCK; block++, sum += SUMS, float_sum += SUMS) {
+    alignas(64) int32_t four[BLOCK / 4];
+    for (int i = 0; i < BLOCK; i += VECTOR_BYTES) V::store(four + i / 4, V::dot(V::zero(), ones, V::load(q + block * BLOCK + i)));
+    for (int i = 0; i < 4; i++) sum[i] = four[4 * i] + four[4 * i + 1] + four[4 * i + 2] + four[4 * i + 3];
+    sum[4] = sum[0] + sum[1];
+    sum[5] = sum[2] + sum[3];
     sum[6] = sum[4] + sum[5];
     sum[7] = 0;
+    for (int i = 0; i < SUMS; i++) float_sum[i] = float(sum[i]);
   }
   return wild == 0;
 }

@@ -78,17 +78,24 @@ Activations Quantized::reserve(int64_t rows, int64_t columns) {
   k = columns;
   stride = activation_k(columns);
   const int64_t blocks = stride / BLOCK, q_bytes = round_up(m * stride, 64), scale_bytes = round_up(m * blocks * 4, 64);
-  uint8_t *at = static_cast<uint8_t *>(arena.bytes(q_bytes + scale_bytes + m * blocks * SUMS * 4));
+  const int64_t sum_bytes = round_up(m * blocks * SUMS * 4, 64), in_groups = m > SMALL_BATCH && ops().arrange ? round_up(m, GROUP) / GROUP : 0;
+  uint8_t *at = static_cast<uint8_t *>(
+      arena.bytes(q_bytes + scale_bytes + 2 * sum_bytes + (in_groups ? in_groups * ops().group_bytes(stride) : 0)));
   q = reinterpret_cast<int8_t *>(at);
-  scale = reinterpret_cast<float *>(at + q_bytes);
-  sum = reinterpret_cast<int32_t *>(at + q_bytes + scale_bytes);
-  return {q, scale, sum, stride};
+  scale = reinterpret_cast<float *>(at += q_bytes);
+  sum = reinterpret_cast<int32_t *>(at += scale_bytes);
+  float_sum = reinterpret_cast<float *>(at += sum_bytes);
+  groups = in_groups ? at + sum_bytes : nullptr;
+  return view();
 }
 
 bool Quantized::row(int64_t i, const float *x) {
   const int64_t blocks = stride / BLOCK;
-  return ops().quantize(x, k, stride, q + i * stride, scale + i * blocks, sum + i * blocks * SUMS);
+  const int64_t sums = i * blocks * SUMS;
+  return ops().quantize(x, k, stride, q + i * stride, scale + i * blocks, sum + sums, float_sum + sums);
 }
+
+void Quantized::arrange(int64_t group) { ops().arrange(view(), m, group, groups + group * ops().group_bytes(stride)); }
 
 bool products(const Product *items, int count, const float *x, int64_t m, int64_t x_stride, bool exact, Quantized &memory) {
   const int64_t k = items[0].matrix->k;
@@ -112,6 +119,10 @@ bool products(const Product *items, int count, const float *x, int64_t m, int64_
     else
       share(rows, prepare);
     if (!finite) return false;
+    if (!all_exact)
+      share(memory.group_count(), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) memory.arrange(i);
+      });
     share(total, [&](int64_t begin, int64_t end) {
       int64_t base = 0;
       for (int item = 0; item < count; item++) {
@@ -175,6 +186,7 @@ bool ConvPart::run(int64_t first, int64_t last) const {
     finite = (needs_exact(w, exact) ? finite_row(patch, w.k) : memory.row(i, patch)) && finite;
   }
   if (!finite) return false;
+  for (int64_t i = 0; i < memory.group_count() && !needs_exact(w, exact); i++) memory.arrange(i);
   float *found = static_cast<float *>(for_conv.bytes(m * TILE * 4));
   for (int64_t tile = 0; tile < tiles(w); tile++) {
     const int outputs = int(std::min<int64_t>(TILE, w.n - tile * TILE));

@@ -10,6 +10,7 @@ namespace nw {
 constexpr int TILE = NW_TILE, BLOCK = NW_BLOCK, QUAD = 16;  // a quad: 16 columns, 4 chunks of 4 columns
 constexpr int SUMS = 8;                                      // sums kept for each block of activations
 constexpr int SMALL_BATCH = 8;                              // most rows of x that the GEMV kernels take at once
+constexpr int GROUP = 32;                                   // rows of x that Ops::arrange puts together
 
 inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 inline int64_t tiles(const nw_matrix &w) { return round_up(w.n, TILE) / TILE; }
@@ -40,7 +41,9 @@ struct Activations {
   const int8_t *q;
   const float *scale;  // (m, stride / BLOCK)
   const int32_t *sum;  // (m, stride / BLOCK, 8): of q over each 16 columns (4), each 32 (2), all 64, and an unused one
+  const float *float_sum;  // the same
   int64_t stride;
+  const uint8_t *groups;  // all of it once more, as Ops::arrange has put it; or null
 };
 
 // One level. Every function works on rows of x and on tiles of 32 outputs, each tile by itself, so that threads can share the
@@ -52,10 +55,13 @@ struct Ops {
   // any m; scratch of gemm_scratch() bytes, 64-byte aligned
   void (*gemm)(const nw_matrix &w, int64_t tile, const Activations &x, int64_t m, float *y, int64_t y_stride, void *scratch);
   int64_t (*gemm_scratch)(const nw_matrix &w, int64_t m);
+  // What `gemm` reads instead of rows: GROUP rows of x together, in group_bytes() bytes; null where it reads rows.
+  int64_t (*group_bytes)(int64_t stride);
+  void (*arrange)(const Activations &x, int64_t m, int64_t group, uint8_t *to);
   // float activations, any m
   void (*exact)(const nw_matrix &w, int64_t tile, const float *x, int64_t m, int64_t x_stride, float *y, int64_t y_stride);
   // one row of x; false when it holds NaN or infinity
-  bool (*quantize)(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum);
+  bool (*quantize)(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum, float *float_sum);
   int64_t (*read)(const uint8_t *data, int64_t bytes, int streams);
   int64_t (*multiply)(int64_t rounds);
   // a model's other operations

@@ -41,6 +41,17 @@ struct V {
     return _mm256_set1_epi32(v);
   }
   INLINE static F cvt(I a) { return _mm256_cvtepi32_ps(a); }
+  INLINE static I nearest(F a) { return _mm256_cvtps_epi32(a); }
+  INLINE static I larger(I a, I b) { return _mm256_max_epu32(a, b); }
+  INLINE static uint32_t largest(I a) {
+    __m128i b = _mm_max_epu32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    b = _mm_max_epu32(b, _mm_shuffle_epi32(b, 0x4e));
+    return uint32_t(_mm_cvtsi128_si32(_mm_max_epu32(b, _mm_shuffle_epi32(b, 0xb1))));
+  }
+  INLINE static void narrow(I a, int8_t *p) {
+    const __m128i b = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(b, b));
+  }
   INLINE static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   INLINE static F fnma(F a, F b, F c) { return _mm256_fnmadd_ps(a, b, c); }
   INLINE static F mul(F a, F b) { return _mm256_mul_ps(a, b); }

@@ -26,6 +26,10 @@ struct V {
   INLINE static I dot(I sum, I u, I s) { return _mm512_dpbusd_epi32(sum, u, s); }
   INLINE static I dot_full(I sum, I u, I s) { return dot(sum, u, s); }
   INLINE static F cvt(I a) { return _mm512_cvtepi32_ps(a); }
+  INLINE static I nearest(F a) { return _mm512_cvtps_epi32(a); }
+  INLINE static I larger(I a, I b) { return _mm512_max_epu32(a, b); }
+  INLINE static uint32_t largest(I a) { return _mm512_reduce_max_epu32(a); }
+  INLINE static void narrow(I a, int8_t *p) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
   INLINE static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   INLINE static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
   INLINE static F mul(F a, F b) { return _mm512_mul_ps(a, b); }

@@ -32,6 +32,14 @@ struct V {
     return vdotq_s32(vdotq_s32(vdotq_s32(sum, moved, b), half, b), half, b);
   }
   INLINE static F cvt(I a) { return vcvtq_f32_s32(a); }
+  INLINE static I nearest(F a) { return vcvtnq_s32_f32(a); }
+  INLINE static I larger(I a, I b) { return vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))); }
+  INLINE static uint32_t largest(I a) { return vmaxvq_u32(vreinterpretq_u32_s32(a)); }
+  INLINE static void narrow(I a, int8_t *p) {
+    const int8x8_t b = vmovn_s16(vcombine_s16(vmovn_s32(a), vdup_n_s16(0)));
+    const int32_t four = vget_lane_s32(vreinterpret_s32_s8(b), 0);
+    std::memcpy(p, &four, 4);
+  }
   INLINE static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
   INLINE static F fnma(F a, F b, F c) { return vfmsq_f32(c, a, b); }
   INLINE static F mul(F a, F b) { return vmulq_f32(a, b); }

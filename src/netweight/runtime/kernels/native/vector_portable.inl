@@ -56,6 +56,25 @@ struct V {
   }
   INLINE static I dot_full(I sum, I u, I s) { return dot(sum, u, s); }
   INLINE static F cvt(I a) { return each<F>([&](int i) { return float(a.lane[i]); }); }
+  INLINE static I nearest(F a) {  // adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits
+    return each<I>([&](int i) {
+      const float moved = a.lane[i] + 12582912.0f;
+      uint32_t bits;
+      std::memcpy(&bits, &moved, 4);
+      return int32_t(bits - 0x4b400000u);
+    });
+  }
+  INLINE static I larger(I a, I b) {
+    return each<I>([&](int i) { return uint32_t(a.lane[i]) > uint32_t(b.lane[i]) ? a.lane[i] : b.lane[i]; });
+  }
+  INLINE static uint32_t largest(I a) {
+    uint32_t most = 0;
+    for (int32_t lane : a.lane) most = uint32_t(lane) > most ? uint32_t(lane) : most;
+    return most;
+  }
+  INLINE static void narrow(I a, int8_t *p) {
+    for (int i = 0; i < LANES; i++) p[i] = int8_t(uint8_t(a.lane[i]));
+  }
   INLINE static F fma(F a, F b, F c) { return each<F>([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; }); }
   INLINE static F fnma(F a, F b, F c) { return each<F>([&](int i) { return c.lane[i] - a.lane[i] * b.lane[i]; }); }
   INLINE static F mul(F a, F b) { return each<F>([&](int i) { return a.lane[i] * b.lane[i]; }); }
