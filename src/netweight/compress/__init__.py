@@ -6,4 +6,17 @@ from netweight.compress._select import Assignment, Plan, plan
 from netweight.compress._solve import digest_of
 from netweight.compress._walk import Part, Waiting, parts, walk
 
-__all__ = ["Assignment", "Moments", "Part", "Plan", "Solution", "Waiting", "digest_of", "parts", "plan", "pool", "return_memory", "walk"]
+__all__ = [
+    "Assignment",
+    "Moments",
+    "Part",
+    "Plan",
+    "Solution",
+    "Waiting",
+    "digest_of",
+    "parts",
+    "plan",
+    "pool",
+    "return_memory",
+    "walk",
+]
