@@ -4,15 +4,18 @@
 
 Every contestant is a process of its own that waits for its turn; rounds go through all of them, so that a slow minute falls on
 all. The numbers are tokens per second of wall clock: medians over rounds with the interval of their order statistics. Beside
-each of llama.cpp's files stands how many times as fast each artifact is, the median of the quotients of one round.
+each of llama.cpp's files stands how many times as fast each artifact is, the median of the quotients of one round. ``--busy``
+lets other processes spin meanwhile: what a machine that is not one's own does to a number.
 llama.cpp is driven through llama-cpp-python in an environment of its own (its build from source: see benchmarks/README.md).
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +55,33 @@ def main() -> None:
     parser.add_argument("--llama", nargs=2, action="append", default=[], metavar=("PYTHON", "GGUF"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--busy", type=int, default=0, help="processes that spin beside every measurement")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    record: dict[str, Any] = {"machine": provenance.cpu_model(), "rounds": given.rounds, "contestants": []}
-    lines = [f"# Language model steps\n\n{record['machine']}; tokens per second, {given.rounds} rounds.\n"]
+    with busy(given.busy):
+        run(given)
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Neighbours that want a core each, all the time."""
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+
+
+def run(given: argparse.Namespace) -> None:
+    record: dict[str, Any] = {
+        "machine": provenance.cpu_model(),
+        "rounds": given.rounds,
+        "busy": given.busy,
+        "contestants": [],
+    }
+    beside = f", {given.busy} busy processes beside them" if given.busy else ""
+    lines = [f"# Language model steps\n\n{record['machine']}; tokens per second, {given.rounds} rounds{beside}.\n"]
     quotients: list[dict[str, Any]] = []
     kinds = [("write", WRITTEN), *(("read", count) for count in PROMPTS)]
     lines += [

@@ -64,13 +64,13 @@ def demo() -> str:
     return "\n".join([*lines, "", _origin(record, claims[0].environment)]) + "\n"
 
 
-def peers() -> str:
-    """netweight beside its peers."""
-    record = newest("int3-g64-peers")
+def page(what: str) -> str:
+    """A record's own page without its title."""
+    record = newest(what)
     if record is None:
         return "No record yet: see `benchmarks/README.md`.\n"
     text = (record / "README.md").read_text(encoding="utf-8")
-    return text.split("\n", 2)[2].lstrip("\n") + f"\nRecord: `{record.relative_to(ROOT)}`.\n"
+    return text.split("\n", 2)[2].strip("\n") + f"\n\nRecord: `{record.relative_to(ROOT)}`.\n"
 
 
 def _data(claim: Claim) -> str:
@@ -104,7 +104,11 @@ SHOWN = {
     "multiple_choice_normalised": "accuracy",
     "lambada_accuracy": "last word right",
 }
-TABLES: dict[str, Callable[[], str]] = {"demo": demo, "peers": peers}
+TABLES: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "peers": lambda: page("int3-g64-peers"),
+    "steps": lambda: page("decode"),
+}
 
 
 if __name__ == "__main__":

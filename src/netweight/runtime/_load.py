@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -75,11 +77,9 @@ def load(
         raise SettingsError(f"kernels = {kernels!r}: must be one of {', '.join(CHOICES)}")
     begun = time.perf_counter()
     artifact = folder if isinstance(folder, Artifact) else open_artifact(folder)
-    if check and (wrong := artifact.check_files()):
-        raise CorruptError(f"{artifact.path}: {'; '.join(wrong)}; make or fetch the artifact again")
-    model = _skeleton(artifact, into)
     paths = dict.fromkeys(artifact.manifest.layers, DECODED)
-    with artifact.held_open():
+    with _checked(artifact) if check else nullcontext(), artifact.held_open():
+        model = _skeleton(artifact, into)
         if kernels != "off":
             model, paths = _packed(model, artifact, exact=kernels == "exact")
         if kernels == "require" and (slow := [(n, path) for n, path in paths.items() if path.startswith(DECODED)]):
@@ -87,6 +87,18 @@ def load(
         models.materialize(model, "")
     model.module.eval()  # an architecture may come in training mode, with dropout and batch statistics on
     return Loaded(model, artifact, paths, time.perf_counter() - begun)
+
+
+@contextmanager
+def _checked(artifact: Artifact) -> Iterator[None]:
+    """The files are hashed meanwhile. Whatever else goes wrong inside, a corrupt file is the reason that is given."""
+    with ThreadPoolExecutor(1, "netweight-check") as thread:
+        found = thread.submit(artifact.check_files)
+        try:
+            yield
+        finally:
+            if wrong := found.result():
+                raise CorruptError(f"{artifact.path}: {'; '.join(wrong)}; make or fetch the artifact again")
 
 
 def _packed(model: Model, artifact: Artifact, *, exact: bool) -> tuple[Model, dict[str, str]]:
