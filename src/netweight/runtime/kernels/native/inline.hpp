@@ -10,3 +10,11 @@
 #else
 #define INLINE inline __attribute__((always_inline))
 #endif
+
+INLINE void prefetch(const void *at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at, 0, 3);
+#else
+  (void)at;
+#endif
+}

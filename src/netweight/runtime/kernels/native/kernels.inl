@@ -18,7 +18,14 @@ using I = V::I;
 using F = V::F;
 constexpr int VECTORS = TILE / V::LANES, VECTOR_BYTES = 4 * V::LANES, CHUNK = TILE * 4;
 constexpr int E2M1_OFFSET = 12;
-constexpr int STREAMS = 8;  // tiles read side by side
+constexpr int STREAMS = 8;   // tiles read side by side
+constexpr int AHEAD = 1024;  // bytes: how early each stream asks for what it reads
+
+// Asks for `bytes` of a stream that will be read after the next AHEAD bytes. A processor's own prefetching stops at the end of each
+// page, and a small matrix has few pages. Addresses behind the end do no harm.
+INLINE void fetch_ahead(const uint8_t *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) prefetch(from + i + AHEAD);
+}
 
 template <int KIND> constexpr int BLOCK_BYTES = TILE *BLOCK *(KIND == NW_INT2 ? 2 : KIND == NW_INT3 ? 3 : KIND == NW_INT8 ? 8 : 4) / 8;
 
@@ -190,6 +197,8 @@ void gemv(const nw_matrix &w, int64_t tile, int64_t step, int n, const Activatio
           for (int v = 0; v < VECTORS; v++) total[m][v] = V::loadf(totals[t][m] + v * V::LANES);
         const uint8_t *scales = at + t * step * a_tile, *zeros = scales + groups * scale_group;
         const uint8_t *codes = zeros + groups * zero_group + b * BLOCK_BYTES<KIND>;
+        const uint8_t *part = b ? codes : scales;
+        fetch_ahead(part, codes + BLOCK_BYTES<KIND> - part);
 #pragma GCC unroll 4
         for (int g = 0; g < GROUPS; g++) {
 #pragma GCC unroll 8
@@ -328,6 +337,7 @@ template <int KIND> void unpack_slab(const nw_matrix &w, int64_t tile, int64_t f
   for (int64_t block = first; block < last; block++) {
     const int64_t unit = block * BLOCK / columns, within = block - unit * (columns / BLOCK);
     const uint8_t *scales = data + unit * unit_bytes(w), *zeros = scales + groups * scale_group;
+    if (within == 0) fetch_ahead(scales, unit_bytes(w));
     unpack_codes<KIND>(zeros + groups * zero_group + within * BLOCK_BYTES<KIND>, slab.codes + (block - first) * BLOCK * TILE);
     for (int s = 0; s < BLOCK / seg; s++) {
       const int64_t to = (block - first) * (BLOCK / seg) + s;
