@@ -8,7 +8,7 @@ With ``TRITON_INTERPRET=1`` set before the first use everything here runs on CPU
 """
 
 # Triton reads the source of what it compiles: no postponed annotations here, and names in capitals are its constants.
-# pyright: basic, reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
 from typing import NamedTuple
 
 import torch
