@@ -47,8 +47,9 @@ class Loss:
     factor: float | None = field(default=None, compare=False)
 
     def __call__(self, prediction: Tensor, target: Tensor, generator: torch.Generator) -> Terms:
-        values = [module.loss(prediction, target, chosen, generator) for _, module, chosen in self._counted()]
-        parts = {name: float(value.detach()) for (name, _, _), value in zip(self._counted(), values, strict=True)}
+        terms = self._counted()
+        values = [module.loss(prediction, target, chosen, generator) for _, module, chosen in terms]
+        parts = {name: float(value.detach()) for (name, _, _), value in zip(terms, values, strict=True)}
         weights = self.weights
         if weights is None or len(values) == 1:
             return Terms(values[0], parts)

@@ -11,7 +11,8 @@
 //
 // V: LANES 32-bit lanes; I, F; load, store, loadf, storef, set1, set1f, zero, zerof, and_, srl<n>, sll<n> (16-bit),
 // select(mask, a, b) = b with a's bits where mask is set, broadcast (4 bytes of x), dot (u8 up to 31 times s8), dot_full (any u8),
-// cvt, nearest (even), larger, largest (unsigned), narrow (low bytes), fma, mul, fnma (c - a * b), e2m1_low, e2m1_high (table 12 + 2 * value), half, u8, e4m3, e8m0 (LANES scales).
+// cvt, nearest (even), larger, largest (unsigned), narrow (low bytes), fma, mul, fnma (c - a * b), e2m1_low, e2m1_high (table
+// 12 + 2 * value), half, u8, e4m3, e8m0 (LANES scales).
 // V::WIDE: `dot` takes any u8, so that codes need not be shifted down before they are multiplied.
 
 using I = V::I;
@@ -449,15 +450,15 @@ INLINE void finish_rows(const nw_matrix &w, int64_t tile, int64_t m, const float
 }
 
 // What many rows of x need beside them. Totals lie together: rows of y may lie a power of two apart, which caches do not like.
-struct Bench {
+struct GemmMemory {
   Slab slab;
   alignas(64) float total[1][TILE];  // as many as x has rows
 };
 
 [[maybe_unused]] void gemm_tile(const nw_matrix &w, int64_t tile, const Activations &x, int64_t m, float *y, int64_t y_stride,
                                 void *scratch) {
-  Slab &slab = static_cast<Bench *>(scratch)->slab;
-  float *total = static_cast<Bench *>(scratch)->total[0];
+  Slab &slab = static_cast<GemmMemory *>(scratch)->slab;
+  float *total = static_cast<GemmMemory *>(scratch)->total[0];
   const int64_t blocks = padded_k(w) / BLOCK;
   const bool full = !V::WIDE && w.kind == NW_INT8, zero = w.zero != NW_ZERO_CONST;
   for (int64_t first = 0; first < blocks; first += SLAB_BLOCKS) {
@@ -474,7 +475,7 @@ struct Bench {
   finish_rows(w, tile, m, total, TILE, y, y_stride);
 }
 
-[[maybe_unused]] int64_t gemm_scratch(const nw_matrix &, int64_t m) { return sizeof(Bench) + m * int64_t(sizeof(float[TILE])); }
+[[maybe_unused]] int64_t gemm_scratch(const nw_matrix &, int64_t m) { return sizeof(GemmMemory) + m * int64_t(sizeof(float[TILE])); }
 
 // ---- float activations: codes are decoded to float32, block after block, and multiplied as they are ----
 
@@ -577,8 +578,10 @@ template <int COUNT> int64_t read_streams(const uint8_t *data, int64_t bytes) {
   I a[COUNT];
   for (I &sum : a) sum = V::zero();
   for (int64_t i = 0; i < part; i += LINE)
-    for (int s = 0; s < COUNT; s++)
+    for (int s = 0; s < COUNT; s++) {
+      if (COUNT > 1) fetch_ahead(data + s * part + i, LINE);
       for (int j = 0; j < LINE; j += VECTOR_BYTES) a[s] = V::add(a[s], V::load(data + s * part + i + j));
+    }
   for (int s = 1; s < COUNT; s++) a[0] = V::add(a[0], a[s]);
   alignas(64) int32_t lanes[V::LANES];
   V::store(lanes, a[0]);

@@ -59,7 +59,7 @@ NW_API const char *nw_isa_levels(void);          /* every level this build has a
 NW_API int nw_set_isa(const char *level);        /* NW_BAD_SPEC if it is not among them */
 NW_API void nw_set_threads(int threads);         /* how many threads share a call, this one included */
 NW_API int nw_threads(void);
-/* Reads it all; for measuring. One stream a thread is a plain read; eight streams are what memory can give at best. */
+/* Reads it all; for measuring. One stream a thread is a plain read; eight streams, which ask ahead, are what memory can give at best. */
 NW_API int64_t nw_read(const void *data, int64_t bytes, int streams);
 NW_API int64_t nw_multiply(int64_t rounds);      /* int8 products in registers on one thread: the number of operations done */
 
