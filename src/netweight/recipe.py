@@ -98,6 +98,11 @@ def matches(pattern: str, name: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern)
 
 
+def rounds(plugin: ModuleType) -> bool:
+    """Does this method put layers into a format, layer by layer or block by block?"""
+    return hasattr(plugin, "solve") or hasattr(plugin, "reconstruct")
+
+
 def unmatched(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
     """One message per ``only``/``skip`` pattern that no layer name matches."""
     found = []
@@ -158,7 +163,7 @@ def _step(number: int, row: dict[str, Any]) -> Step:
         from netweight import formats
 
         formats.get(format_name)
-    elif hasattr(plugin, "solve"):
+    elif rounds(plugin):
         raise SettingsError(f"{where}: needs format = \"<format>\", such as 'int4-g64' or 'nvfp4'")
     patterns = [_patterns(row.pop(key, []), f"{where}: {key}") for key in ("only", "skip")]
     return Step(use, format_name, patterns[0], patterns[1], parse(plugin.Settings, row, where))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
@@ -132,12 +133,20 @@ class Store:
     def final(self) -> Path:
         return self.folder / "final"
 
-    def publish(self) -> None:
+    def stage(self, name: str) -> Store:
+        """A further pass over all parts, in a folder below this one's."""
+        other = copy.copy(self)
+        other.folder = self.folder / name
+        with readable_errors(other.folder):
+            other.folder.mkdir(exist_ok=True)
+        return other
+
+    def publish(self, final: Path) -> None:
         """Move the finished artifact to its place in one step, and drop the work files."""
         if self.out.exists():
-            raise ExistsError(f"{self.out} appeared while we worked; the result stays in {self.final}")
+            raise ExistsError(f"{self.out} appeared while we worked; the result stays in {final}")
         with readable_errors(self.out):
-            os.rename(self.final, self.out)
+            os.rename(final, self.out)
             for path in self.folder.glob("hidden-*"):  # first: without them what is left is nobody's finished work
                 path.unlink()
             shutil.rmtree(self.folder, ignore_errors=True)

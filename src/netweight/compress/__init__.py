@@ -1,10 +1,12 @@
 """Post-training methods: one file each, and the one walker that applies them block by block."""
 
 from netweight.compress._parallel import pool, return_memory
+from netweight.compress._part import Part, parts
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._select import Assignment, Plan, plan
 from netweight.compress._solve import digest_of
-from netweight.compress._walk import Part, Waiting, parts, walk
+from netweight.compress._tune import tune
+from netweight.compress._walk import Waiting, walk
 
 __all__ = [
     "Assignment",
@@ -18,5 +20,6 @@ __all__ = [
     "plan",
     "pool",
     "return_memory",
+    "tune",
     "walk",
 ]

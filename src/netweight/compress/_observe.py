@@ -25,6 +25,7 @@ class Stage:
 
     layers: tuple[str, ...]
     once: bool = True
+    reached: bool = True
 
 
 class _Reached(Exception):
@@ -52,7 +53,7 @@ def stages(layers: dict[str, nn.Module], run: Call, batch: Any) -> tuple[Stage, 
         if name not in group:
             group.append(name)
     ordered = [Stage(tuple(group), once=calls.count(group[0]) == 1) for group in found.values()]
-    return (*ordered, *(Stage((name,), once=False) for name in layers if name not in calls))
+    return (*ordered, *(Stage((name,), once=False, reached=False) for name in layers if name not in calls))
 
 
 def moments(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from netweight.formats import QTensor
 
-StatsKind = Literal["none", "moments"]
+StatsKind = Literal["none", "moments", "block"]
 
 
 @dataclass(frozen=True, eq=False)

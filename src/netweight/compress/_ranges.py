@@ -13,26 +13,31 @@ BlockError = Callable[[Tensor], Tensor]  # weight change (O, I) -> error of each
 
 
 def search(weight_OI: Tensor, format: Format, ratios: Sequence[float], error: BlockError) -> Params:
-    """Params of the ratio with the least error, block by block; the first of equals wins.
+    """Params of the ratio with the least error, block by block; see ``best_ratio``."""
+    return fit(weight_OI, format, ratio=best_ratio(weight_OI, format, ratios, error))
+
+
+def best_ratio(weight_OI: Tensor, format: Format, ratios: Sequence[float], error: BlockError) -> Tensor:
+    """(R, G): the ratio with the least error, block by block; the first of equals wins.
 
     Args:
       ratios: candidates, the first being what wins ties.
       error: how a weight change is judged per block.
     """
-    best_error: Tensor | None = None
-    best_ratio: Tensor | None = None
+    least: Tensor | None = None
+    best: Tensor | None = None
     for ratio in ratios:
         change = encode(weight_OI, fit(weight_OI, format, ratio=ratio), format).decode() - weight_OI
         found = error(change)
-        if best_error is None or best_ratio is None:
-            best_error, best_ratio = found, torch.full(found.shape, ratio, dtype=torch.float32)
+        if least is None or best is None:
+            least, best = found, torch.full(found.shape, ratio, dtype=torch.float32)
             continue
-        better = found < best_error
-        best_error = torch.where(better, found, best_error)
-        best_ratio = torch.where(better, ratio, best_ratio)
-    if best_ratio is None:
+        better = found < least
+        least = torch.where(better, found, least)
+        best = torch.where(better, ratio, best)
+    if best is None:
         raise ValueError("no ratio to try")
-    return fit(weight_OI, format, ratio=best_ratio)
+    return best
 
 
 def squared_error(format: Format) -> BlockError:

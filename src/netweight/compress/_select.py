@@ -38,6 +38,7 @@ class Assignment:
     block: str | None
     rescaling: tuple[Step, ...] = ()
     rounding: Step | None = None
+    tuning: Step | None = None  # what tunes its scales once the whole model is rounded
     reason: str = ""
     tied_to: str = ""
 
@@ -46,8 +47,13 @@ class Assignment:
         return formats.get(self.rounding.format) if self.rounding and self.rounding.format else None
 
     @property
+    def trained(self) -> bool:
+        """Is it rounded together with the other layers of its block?"""
+        return self.rounding is not None and hasattr(self.rounding.plugin, "reconstruct")
+
+    @property
     def step_names(self) -> tuple[str, ...]:
-        steps = [*self.rescaling, *([self.rounding] if self.rounding else [])]
+        steps = [*self.rescaling, *(step for step in (self.rounding, self.tuning) if step)]
         return tuple(dict.fromkeys(step.use for step in steps))
 
 
@@ -72,9 +78,19 @@ class Plan:
         return Ledger(tuple(rows))
 
     @property
+    def trains(self) -> bool:
+        """Does any step train blocks against their originals?"""
+        return any(a.trained for a in self.assignments.values())
+
+    @property
+    def tuning(self) -> Step | None:
+        """The step that tunes the whole model in the end."""
+        return next((a.tuning for a in self.assignments.values() if a.tuning), None)
+
+    @property
     def needs_data(self) -> bool:
         """Does any step want to see the layers' inputs?"""
-        steps = [s for a in self.assignments.values() for s in (*a.rescaling, a.rounding) if s]
+        steps = [s for a in self.assignments.values() for s in (*a.rescaling, a.rounding, a.tuning) if s]
         return any(step.plugin.STATS != "none" for step in steps)
 
 
@@ -147,7 +163,7 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
         outside = layer.block is None or layer.kind == "embedding"
         reason = "outside the blocks and not named in `only`" if outside else "no step selects it"
         return Assignment(**base, reason=reason), ""
-    rounding = next((s for s in reversed(steps) if hasattr(s.plugin, "solve")), None)
+    rounding = next((s for s in reversed(steps) if recipes.rounds(s.plugin)), None)
     before = steps[: steps.index(rounding) + 1] if rounding else steps
     rescaling = tuple(s for s in before if hasattr(s.plugin, "rescale"))
     if rounding is None:
@@ -162,11 +178,20 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
             "use rtn, mse_clip or hqq there"
         )
         return Assignment(**base, reason=reason), reason
+    if hasattr(rounding.plugin, "reconstruct") and layer.block is None:
+        reason = (
+            f"{layer.name}: {rounding.use} trains blocks, and this layer is in none; use rtn, mse_clip or gptq there"
+        )
+        return Assignment(**base, reason=reason), reason
     try:
-        formats.get(str(rounding.format)).grid(layer.shape)
+        format = formats.get(str(rounding.format))
+        format.grid(layer.shape)
+        if hasattr(rounding.plugin, "check"):
+            rounding.plugin.check(format, rounding.settings)
     except FormatError as error:
         return Assignment(**base, reason=str(error)), f"misfit: {layer.name}: {error}"
-    return Assignment(**base, rescaling=rescaling, rounding=rounding), ""
+    tuning = next((s for s in reversed(steps[steps.index(rounding) :]) if hasattr(s.plugin, "transform")), None)
+    return Assignment(**base, rescaling=rescaling, rounding=rounding, tuning=tuning), ""
 
 
 def _idle(
@@ -175,7 +200,7 @@ def _idle(
     """One message per numbered step that ends up with nothing to do."""
     found = []
     for number, step in steps:
-        rounds = any(a.rounding is step for a in assignments.values())
+        rounds = any(step is a.rounding or step is a.tuning for a in assignments.values())
         rescales = {a.name for a in assignments.values() if any(s is step for s in a.rescaling)}
         if rounds or any(rescales.issuperset(layers) for layers in feeds):
             continue
@@ -183,7 +208,11 @@ def _idle(
             reason = "nothing before the layers it selects can take up channel scales"
         elif not any(step.selects(name, default=True) for name in assignments):
             continue  # its patterns match nothing, which is said elsewhere
-        elif hasattr(step.plugin, "solve"):
+        elif hasattr(step.plugin, "transform"):
+            reason = (
+                "no layer is left for it; it tunes what a step before it has rounded, and only one such step can do so"
+            )
+        elif recipes.rounds(step.plugin):
             reason = "no layer is left for it; a later step rounds everything it selects"
         else:
             reason = "no layer is left for it; it must come before the step that rounds"

@@ -42,6 +42,13 @@ def solve(assignment: Assignment, module: nn.Module, stats: Moments | None, note
         decoded = solution.qtensor.decode()
     except (CompressError, FormatError, NotFiniteError) as error:
         raise type(error)(f"{assignment.name}: {error}") from error
+    return measured(solution, decoded, weight_OI, stats, notes)
+
+
+def measured(
+    solution: Solution, decoded: Tensor, weight_OI: Tensor, stats: Moments | None, notes: tuple[str, ...]
+) -> Done:
+    """A layer's result with what it did to the weight and, where statistics are at hand, to the output."""
     change = decoded - weight_OI.float()
     size = float(weight_OI.float().norm())
     output = stats.output_error(weight_OI) if stats else 0.0
@@ -58,7 +65,7 @@ def solve(assignment: Assignment, module: nn.Module, stats: Moments | None, note
 
 
 def needs_moments(assignment: Assignment) -> bool:
-    return assignment.rounding is not None and assignment.rounding.plugin.STATS != "none"
+    return assignment.rounding is not None and assignment.rounding.plugin.STATS == "moments"
 
 
 def digest_of(tensor: Tensor) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class States(Sequence[Tensor]):
 class Held(States):
     """States in memory. A state that takes another's place is copied into its memory, so that none of it is given back in holes."""
 
-    def __init__(self, states: Sequence[Tensor]) -> None:
+    def __init__(self, states: Iterable[Tensor]) -> None:
         self._states = [state.clone() for state in states]  # they may be the caller's own: embeddings given as a batch
 
     def __len__(self) -> int:
@@ -56,6 +56,23 @@ class Held(States):
             self._states[number] = state.clone()
 
 
+class Joined(Sequence[Tensor]):
+    """Two rows of states, one after the other."""
+
+    def __init__(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+        self._parts = first, second
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        first, second = self._parts
+        return first[index] if index < len(first) else second[index - len(first)]
+
+
 @dataclass(frozen=True)
 class _Place:
     offset: int
@@ -69,7 +86,7 @@ class Spilled(States):
     Any number of threads may read, and write states of different numbers.
     """
 
-    def __init__(self, states: Sequence[Tensor], folder: Path) -> None:
+    def __init__(self, states: Iterable[Tensor], folder: Path) -> None:
         """Raises: ResourceError: the folder cannot be written, or its disk is full."""
         self._folder = folder
         with self._readable_errors():

@@ -2,15 +2,16 @@
 
 For each block: materialize it; fold channel scales (methods with ``rescale``) from statistics of the block as it came;
 then stage by stage - the layers that read one tensor - gather input statistics with all earlier stages already rounded, and round.
-The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
+Layers that a block method is to do come last, all of the block together, trained against what the original block gave: the original
+model's outputs are then kept beside the quantized model's. The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
 ("tail") are parts of their own. Each finished part is handed out before the next begins, together with the outputs, so
 that a caller can store both and start again there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,46 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from netweight import formats, models
-from netweight.compress import _observe
+from netweight.compress import _observe, _reconstruct, _rescale
 from netweight.compress._parallel import Pool, pool, return_memory
+from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
 from netweight.compress._select import Plan, planned_row
 from netweight.compress._solve import Done, digest_of, needs_moments, solve
-from netweight.compress._states import Held, Spilled, States
+from netweight.compress._states import Held, Joined, Spilled, States
 from netweight.errors import NotFiniteError, PartialError
-from netweight.formats import QTensor
 from netweight.ledger import Row
 from netweight.models import Model
 
-STEM, TAIL = "stem", "tail"
 Waiting = Literal["hold", "repeat"]
 Keep = Callable[[int, Tensor], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A finished part of the model.
-
-    ``tensors`` are the parameters and buffers that stayed as they are (after folding), by full name; ``hidden`` the part's
-    outputs, one per calibration batch: the next part's inputs, good until the next part is asked for; ``digest`` the
-    hash of the first of them; ``layer_digests`` of each decoded weight.
-    """
-
-    index: int
-    name: str
-    qtensors: dict[str, QTensor]
-    tensors: dict[str, Tensor]
-    rows: tuple[Row, ...]
-    hidden: Sequence[Tensor]
-    digest: str
-    layer_digests: dict[str, str]
-
-
-def parts(model: Model) -> tuple[str, ...]:
-    """Names of the parts in order: stem, blocks, tail; a module without blocks is one part."""
-    blocks = models.blocks(model)
-    return blocks if blocks == ("",) else (STEM, *blocks, TAIL)
 
 
 def walk(
@@ -70,6 +45,7 @@ def walk(
     hidden: Sequence[Tensor] = (),
     waiting: Waiting = "repeat",
     scratch: Path | None = None,
+    seed: int = 0,
 ) -> Iterator[Part]:
     """Compress part by part.
 
@@ -83,6 +59,7 @@ def walk(
       waiting: what batches do while a stage is rounded: "hold" where they are, or "repeat" the pass from the block's
         beginning, which takes about twice the time and the least memory. The result is the same, bit for bit.
       scratch: a folder for a file with what runs from one block to the next; in memory without it.
+      seed: of the methods that draw at random.
     Yields:
       Every part from ``start`` on.
     Raises:
@@ -91,7 +68,7 @@ def walk(
     """
     names = parts(model)
     with torch.no_grad(), models.evaluating(model.module), pool(threads) as workers:
-        work = _Walk(model, plan, workers, waiting)
+        work = _Walk(model, plan, workers, waiting, scratch, seed)
         if names == ("",):
             yield work.whole(batches)
             return
@@ -103,7 +80,9 @@ def walk(
         else:
             inputs = models.capture_block_inputs(model, batches)
         inputs = [replace(found, hidden=None) for found in inputs]  # the state takes over
-        state = Held(hidden) if scratch is None else Spilled(hidden, scratch)
+        state = work.states(hidden[: len(inputs)])
+        if plan.trains:
+            work.original = work.states(hidden[len(inputs) :])
         hidden = ()
         for index in range(start, len(names) - 1):
             yield work.block(index, names[index], inputs, state)
@@ -113,16 +92,27 @@ def walk(
 class _Walk:
     """The walker's hands: one model, one plan, one pool."""
 
-    def __init__(self, model: Model, plan: Plan, workers: Pool, waiting: Waiting) -> None:
+    def __init__(
+        self, model: Model, plan: Plan, workers: Pool, waiting: Waiting, scratch: Path | None, seed: int
+    ) -> None:
         self.model, self.plan, self.pool, self.waiting = model, plan, workers, waiting
+        self.scratch, self.seed = scratch, seed
+        self.original: States | None = None  # what runs through the original model, where blocks are trained
         self.modules = dict(model.module.named_modules())
         self.rounded: set[str] = set()
         self.left: dict[str, str] = {}  # layers that were to be rounded, and why they were not
+
+    def states(self, states: Iterable[Tensor]) -> States:
+        """Kept until the next block needs them."""
+        return Held(states) if self.scratch is None else Spilled(states, self.scratch)
 
     def stem(self, batches: Sequence[Any]) -> tuple[Part, list[models.BlockInputs]]:
         """Embeddings and whatever else runs before the first block; a head that shares their weight is done here too."""
         prefixes = models.stem(self.model)
         names = [n for n, a in self.plan.assignments.items() if a.block is None and _below(n, prefixes)]
+        originals: list[Tensor] = []
+        if self.plan.trains:
+            originals = [found.hidden for found in models.capture_block_inputs(self.model, batches)]
         for prefix in prefixes:
             models.materialize(self.model, prefix)
         done = self._solve_all(dict.fromkeys(n for n in names if not self._tied(n)))
@@ -130,7 +120,7 @@ class _Walk:
         inputs = models.capture_block_inputs(self.model, batches)  # drops the stem from memory
         hidden = [found.hidden for found in inputs]
         self._check_finite(STEM, hidden)
-        return self._part(0, STEM, names, done, tensors, hidden), inputs
+        return self._part(0, STEM, names, done, tensors, [*hidden, *originals]), inputs
 
     def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], state: States) -> Part:
         """One block. ``state`` holds its inputs, batch by batch, and its outputs afterwards."""
@@ -142,9 +132,23 @@ class _Walk:
 
         names = [n for n, a in self.plan.assignments.items() if a.block == name]
         batches = range(len(state))
-        done = self._compress(name, names, run, batches, keep=state.put)
+        site = after = None
+        if (original := self.original) is not None:
+
+            def first(number: int) -> Tensor:
+                return models.run_block(block, *inputs[number].call(index - 1, original[number]))[0]
+
+            def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
+                fed = state if quantized else original
+                return models.call_block(module, *inputs[number].call(index - 1, fed[number]))
+
+            after = self.states(self.pool.map(first, batches))
+            site = _reconstruct.Site(block, name, forward, after, self._second(names, run, batches))
+        done = self._compress(name, names, run, batches, keep=state.put, site=site)
         self._check_finite(name, state)
-        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), state)
+        self.original = after
+        held = state if after is None else Joined(state, after)
+        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), held)
         models.release(self.model, name)
         return_memory()
         return part
@@ -179,7 +183,15 @@ class _Walk:
             return models.run_block(module, *call)[0]
 
         names = list(self.plan.assignments)
-        done = self._compress("", [n for n in names if not self._tied(n)], run, calls, keep=None)
+        site = None
+        if self.plan.trains:
+
+            def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
+                return models.first_tensor(models.call_block(module, *calls[number]))
+
+            outputs = self.pool.map(lambda call: models.first_tensor(run(call)), calls)
+            site = _reconstruct.Site(module, "", forward, self.states(outputs), None)
+        done = self._compress("", [n for n in names if not self._tied(n)], run, calls, keep=None, site=site)
         outputs = [models.first_tensor(run(calls[0]))] if calls else []
         self._check_finite("the module", outputs)
         return self._part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
@@ -196,19 +208,35 @@ class _Walk:
     def _tied(self, name: str) -> bool:
         return bool(self.plan.assignments[name].tied_to)
 
+    def _second(self, names: Sequence[str], run: Any, batches: Sequence[int]) -> States | None:
+        """The original block's outputs on the quantized model's states, for methods that are to match those too."""
+        steps = [self.plan.assignments[name].rounding for name in names]
+        wanted = any(getattr(step.settings, "aug_loss", False) for step in steps if step)
+        return self.states(self.pool.map(run, batches)) if wanted else None
+
     def _compress(
-        self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any], *, keep: Keep | None
+        self,
+        part: str,
+        names: Sequence[str],
+        run: Any,
+        inputs: Sequence[Any],
+        *,
+        keep: Keep | None,
+        site: _reconstruct.Site | None = None,
     ) -> dict[str, Done]:
-        """Rescale, then round stage by stage. ``keep`` gets the outputs with every layer rounded, batch by batch."""
+        """Rescale, round stage by stage, then train. ``keep`` gets the outputs with every layer rounded, batch by batch."""
         chosen = {n: self.modules[n] for n in names if self.plan.assignments[n].rounding}
         notes: dict[str, list[str]] = {name: [] for name in chosen}
         if any(self.plan.assignments[n].rescaling for n in chosen):
-            self._rescale(part, chosen, run, inputs, notes)
+            feeds = self._feeds(part)
+            _rescale.rescale(self.model.module, self.plan, feeds, chosen, self.modules, run, inputs, self.pool, notes)
+        trained = {n: m for n, m in chosen.items() if self.plan.assignments[n].trained}
+        chosen = {n: m for n, m in chosen.items() if n not in trained}
         if not any(needs_moments(self.plan.assignments[n]) for n in chosen):
             done = self._solve_all(dict.fromkeys(chosen), notes)
         else:
             stages = _observe.stages(chosen, run, inputs[0])
-            if keep is not None and self.waiting == "hold" and all(stage.once for stage in stages):
+            if keep is not None and not trained and self.waiting == "hold" and all(stage.once for stage in stages):
                 return self._relay(stages, chosen, run, inputs, notes, keep)
             done = {}
             for stage in stages:
@@ -216,10 +244,35 @@ class _Walk:
                 if any(needs_moments(self.plan.assignments[n]) for n in stage.layers):
                     (seen,) = _observe.moments([stage], chosen, run, inputs, self.pool)
                 done |= self._solve_all({n: seen for n in stage.layers if self._can_be_rounded(n, seen)}, notes)
+        if trained and site is not None:
+            done |= self._train(part, trained, run, inputs, notes, site)
         if keep is not None:
             for number, output in enumerate(self.pool.map(run, inputs)):
                 keep(number, output)
         return done
+
+    def _train(
+        self,
+        part: str,
+        trained: dict[str, nn.Module],
+        run: Any,
+        inputs: Sequence[Any],
+        notes: dict[str, list[str]],
+        site: _reconstruct.Site,
+    ) -> dict[str, Done]:
+        """Layers of one method and settings together; where a block has several, one lot after the other."""
+        stages = _observe.stages(trained, run, inputs[0])
+        reached = {name for stage in stages if stage.reached for name in stage.layers}
+        lot = {n: m for n, m in trained.items() if n in reached or self._can_be_rounded(n, None)}
+        watched = _reconstruct.Watched(run, inputs, self._feeds(part), self.pool, self.seed)
+        done: dict[str, Done] = {}
+        for problem in _reconstruct.problems(site, lot, self.plan, watched):
+            done |= _reconstruct.solve(problem, self.plan, notes)
+        self.rounded |= done.keys()
+        return done
+
+    def _feeds(self, part: str) -> tuple[models.Feed, ...]:
+        return models.feeds(self.model, part) if part not in (TAIL, STEM) else ()
 
     def _relay(
         self,
@@ -241,42 +294,13 @@ class _Walk:
     def _can_be_rounded(self, name: str, stats: Moments | None) -> bool:
         """False for a layer that is left alone because no batch reached it, which only a partial plan allows."""
         assignment = self.plan.assignments[name]
-        if stats is not None or not needs_moments(assignment):
+        if stats is not None or not (needs_moments(assignment) or assignment.trained):
             return True
         reason = f"{' and '.join(assignment.step_names)} needs its inputs, but it never ran on the calibration data"
         if not self.plan.partial:
             raise PartialError(f"{name}: {reason}; use more or other data, skip it, or pass allow_partial")
         self.left[name] = reason
         return False
-
-    def _rescale(self, part: str, chosen: dict[str, nn.Module], run: Any, inputs: Sequence[Any], notes: dict) -> None:
-        """Fold per-channel scales into whatever feeds the layers, feed by feed."""
-        feeds = models.feeds(self.model, part) if part not in (TAIL, STEM) else ()
-        wanted = [f for f in feeds if any(self._rescalers(name) for name in f.layers if name in chosen)]
-        folded = {name for feed in wanted for name in feed.layers}
-        for name in chosen:
-            if self._rescalers(name) and name not in folded:
-                notes[name].append("no channel scales: nothing before it can take them up")
-        groups = [_observe.Stage((feed.layers[0],)) for feed in wanted]
-        seen = _observe.moments(groups, self.modules, run, inputs, self.pool) if groups else []
-        for feed, stats in zip(wanted, seen, strict=True):
-            steps = [
-                step for step in self._rescalers(feed.layers[0]) if all(step in self._rescalers(n) for n in feed.layers)
-            ]
-            if stats is None or not steps:
-                for name in feed.layers:
-                    if name in notes:
-                        notes[name].append("no channel scales: not every layer that reads the same input is selected")
-                continue
-            for step in steps:
-                weights = {name: models.matrix_of(self.modules[name]) for name in feed.layers}
-                format = formats.get(step.format) if step.format else None
-                scale_I = step.plugin.rescale(weights, stats, format, step.settings)
-                models.fold(self.model.module, feed, scale_I)
-                stats = stats.scaled(scale_I)
-
-    def _rescalers(self, name: str) -> tuple[Any, ...]:
-        return self.plan.assignments[name].rescaling if name in self.plan.assignments else ()
 
     def _solve_all(
         self, stats: dict[str, Moments | None], notes: dict[str, list[str]] | None = None

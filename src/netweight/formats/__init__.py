@@ -4,7 +4,7 @@ from netweight.formats._format import SCALE_BITS, Format, catalogue, families, g
 from netweight.formats._minifloat import cast, uncast
 from netweight.formats._packing import check_stored, pack, row_scale, scale_codes, unpack, unpack_bits
 from netweight.formats._qtensor import Params, QTensor, expand
-from netweight.formats._quantize import blocks, encode, fake_quantize, fit, not_finite, quantize
+from netweight.formats._quantize import blocks, cast_scale, encode, fake_quantize, fit, not_finite, quantize
 
 __all__ = [
     "SCALE_BITS",
@@ -13,6 +13,7 @@ __all__ = [
     "QTensor",
     "blocks",
     "cast",
+    "cast_scale",
     "catalogue",
     "check_stored",
     "encode",

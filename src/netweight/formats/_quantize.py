@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from netweight.errors import FormatError, RangeError
-from netweight.formats._format import WHOLE_TENSOR, Format, get
-from netweight.formats._qtensor import Params, QTensor, expand
+from netweight.formats._format import SCALE_BITS, WHOLE_TENSOR, Format, get
+from netweight.formats._minifloat import cast, uncast
+from netweight.formats._qtensor import Params, QTensor, expand, in_units
 
 
 def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0) -> Params:
@@ -33,6 +34,26 @@ def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0) -> Pa
             "scale the layer down, or use a format with a wider scale such as e4m3-g64 or nvfp4"
         )
     return params
+
+
+def cast_scale(scale_RG: Tensor, params: Params, format: Format) -> Tensor:
+    """Positive scales rounded to the nearest that the format can store, none of them to 0; float32.
+
+    Args:
+      params: of the same matrix; a two-level format's row scales are taken from it.
+    """
+    scale_RG = scale_RG.float()
+    if format.scale == "fp16":
+        return scale_RG.clamp(2.0**-24, torch.finfo(torch.float16).max).to(torch.float16).float()
+    if format.scale == "e4m3":
+        return uncast(cast(scale_RG.clamp(2.0**-9, 448.0), "e4m3"), "e4m3")
+    if format.scale == "e8m0":
+        return torch.exp2(torch.log2(scale_RG.clamp(2.0**-126, 2.0**126)).round())
+    if params.row_scale_R1 is not None:
+        steps = 2.0 ** SCALE_BITS[format.scale]
+        whole = torch.round(in_units(scale_RG, params.row_scale_R1) * steps).clamp(1, steps - 1)
+        return whole / steps * params.row_scale_R1
+    return scale_RG.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def encode(

@@ -30,8 +30,13 @@ COLUMN_S = 2.5e-4  # Python and kernel-launch time of one column of a column-by-
 ROUND_S = (
     8e-8  # round, pack, decode and hash one weight on one thread (25 to 75 ns measured, by format), and read it back
 )
+STEP_S = 4e-8  # compute one weight from what is trained, its gradient back, and the optimizer's step
 PART_S = 0.2  # files of one part
 COPIES = 3  # of a part's weights at once: as filled, as handed out, as bytes on their way to the disk
+TRAINED = (
+    8  # copies of a trained weight: as trained, its gradients, Adam's two moments, the best so far, the rounded one
+)
+TAPE = 12  # tensors as wide as a block's widest that one pass keeps for its way back
 ACTIVATIONS = 4  # tensors as wide as a block's widest that are alive at once in a forward pass
 
 
@@ -102,17 +107,24 @@ def estimate(
             flops += 2.0 * outputs * inputs * asked.positions * (PASSES[memory] if plan.needs_data else 1)
         if assignment.rounding is None:
             continue
-        for step in {*assignment.rescaling, assignment.rounding}:
+        for number, step in enumerate(steps := [*assignment.rescaling, assignment.rounding]):
+            if any(step is other for other in steps[:number]):
+                continue
+            if hasattr(step.plugin, "steps"):
+                batches = max(1, asked.positions // asked.batch)
+                taken = step.plugin.steps(step.settings, batches)
+                flops += 6.0 * outputs * inputs * taken * min(batches, getattr(step.settings, "batch", 1)) * asked.batch
+                alone_s += taken * outputs * inputs * STEP_S
             tried = step.plugin.roundings(step.settings) if hasattr(step.plugin, "roundings") else 1
             alone_s += tried * outputs * inputs * ROUND_S
-            if step.plugin.STATS != "none":
+            if step.plugin.STATS == "moments":
                 flops += (
                     inputs**2 * asked.positions
                 )  # 2 n I^2, halved: layers that read one tensor share its statistics
                 flops += 2.0 * tried * outputs * inputs**2
                 alone_s += inputs * COLUMN_S
     speed = measured_flops_per_s() * threads
-    hidden = asked.positions * _width(model, own) * FLOAT_BYTES
+    hidden = asked.positions * _width(model, own) * FLOAT_BYTES * (2 if plan.trains else 1)
     files = 3 if memory == "lean" else 2  # with outputs of two parts while one is replaced, and the next part's inputs
     peak = resident_bytes() + max(
         _part_bytes(plan, own, threads, memory, asked)
@@ -127,21 +139,27 @@ def estimate(
 def _part_bytes(plan: Plan, layers: Mapping[str, Layer], threads: int, memory: str, asked: Work) -> int:
     """Memory of the largest part: its weights, what runs through it, and what rounding its largest layers takes."""
     weights: dict[str | None, int] = defaultdict(int)
-    widest, rounding = 0, [0]
+    widest, rounding, training = 0, [0], 0
+    first = next((layer.block for name, layer in layers.items() if plan.assignments[name].trained), None)
     for name, layer in layers.items():
         outputs, inputs = layer.shape
         weights[layer.block] += outputs * inputs * FLOAT_BYTES
         step = plan.assignments[name].rounding
         if layer.block is not None:
             widest = max(widest, outputs, inputs)
-        if step is not None and step.plugin.STATS != "none":  # in float64: five matrices like the weight, four like H
+        if step is not None and step.plugin.STATS == "block":
+            training += TRAINED * FLOAT_BYTES * outputs * inputs if layer.block == first else 0
+        elif step is not None and step.plugin.STATS != "none":  # in float64: five matrices like the weight, four like H
             rounding.append(8 * (5 * outputs * inputs + 4 * inputs**2))
         elif step is not None:
             rounding.append(FLOAT_BYTES * 4 * outputs * inputs)
     running = threads * ACTIVATIONS * asked.batch * widest * FLOAT_BYTES
     if memory == "ample" and plan.needs_data:  # what every halted pass holds: the widest input, and two residuals
         running = max(running, 3 * asked.positions * widest * FLOAT_BYTES)
-    return COPIES * max(weights.values(), default=0) + running + threads * max(rounding)
+    if training:  # one block; every thread holds what a pass needs for its way back
+        running = max(running, threads * TAPE * asked.batch * widest * FLOAT_BYTES)
+        training += threads * weights[first]
+    return COPIES * max(weights.values(), default=0) + running + threads * max(rounding) + training
 
 
 def _width(model: Model, layers: Mapping[str, Layer]) -> int:

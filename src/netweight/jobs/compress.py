@@ -17,7 +17,7 @@ from netweight import artifact as artifacts
 from netweight import data, models, provenance
 from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
-from netweight.compress import Part, Plan, parts, plan, walk
+from netweight.compress import Part, Plan, parts, plan, tune, walk
 from netweight.data import Calibration
 from netweight.errors import DataError, ExistsError, PartialError, SettingsError
 from netweight.jobs import _estimate, _parity
@@ -28,6 +28,7 @@ from netweight.progress import Progress, silent
 from netweight.recipe import Recipe
 
 BATCH_TOKENS = 1024  # per forward pass: large enough for fast products, small enough for memory
+TRAIN_TOKENS = 512  # the same where blocks are trained: a step takes several such batches, one on each thread
 
 
 def compress(
@@ -67,7 +68,8 @@ def compress(
     seen = _calibration(source, chosen, plan_of, given)
     store = Store(out, _fingerprint(source, plan_of, seen))
     layout = _layout(source, chosen, layers)
-    _walk(source, chosen, seen, store, layout, threads, memory, progress)
+    original = models.copied(source) if source.live and chosen.tuning else source  # the walker changes a live module
+    _walk(source, chosen, plan_of.seed, seen, store, layout, threads, memory, progress)
     total = len(parts(source))
     records = store.records(total)
     problems = (*chosen.problems, *_left_undone(chosen, records))
@@ -75,7 +77,12 @@ def compress(
         raise PartialError(f"{len(problems)} things were left undone: {'; '.join(problems[:5])}; or pass allow_partial")
     manifest = _manifest(source, chosen, plan_of, seen, layout, problems)
     write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
-    final = artifacts.assemble(store, records, manifest, recipe_toml=plan_of.to_toml(), write_config=write_config)
+    toml = plan_of.to_toml()
+    final = artifacts.assemble(store, records, manifest, recipe_toml=toml, write_config=write_config)
+    if chosen.tuning:
+        rounded = artifacts.open_artifact(final)
+        tuned = _tune(original, source, rounded, chosen, plan_of.seed, seen, store, records, layout, threads, progress)
+        final = artifacts.assemble(tuned, tuned.records(total), manifest, recipe_toml=toml, write_config=write_config)
     result = artifacts.open_artifact(final)
     _refuse_fallbacks(result.ledger, allow_partial)
     checked = _parity.check(source, result, seen.batches, threads=threads, progress=progress)
@@ -87,7 +94,7 @@ def compress(
     }
     with artifacts.readable_errors(final):
         artifacts.write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
-    store.publish()
+    store.publish(final)
     return artifacts.open_artifact(out)
 
 
@@ -126,7 +133,7 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Calibrati
                 f"calibration windows of {recipe.calibration.length} tokens are longer than the {source.longest} "
                 f"{source.name} can read; set length = {source.longest} or less under [calibration]"
             )
-        rows = max(1, BATCH_TOKENS // recipe.calibration.length)
+        rows = max(1, (TRAIN_TOKENS if assigned.trains else BATCH_TOKENS) // recipe.calibration.length)
         seen = data.calibration(recipe.calibration, tokenizer, seed=recipe.seed, rows=rows)
         return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
@@ -176,6 +183,7 @@ def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artif
 def _walk(
     source: Model,
     assigned: Plan,
+    seed: int,
     seen: Calibration,
     store: Store,
     layout: artifacts.Layout,
@@ -190,12 +198,46 @@ def _walk(
     hidden = store.hidden() if done else []
     progress("compress", done, total)
     ample = memory == "ample"
-    options: dict[str, Any] = {"waiting": "hold" if ample else "repeat", "scratch": None if ample else store.folder}
+    options: dict[str, Any] = {
+        "waiting": "hold" if ample else "repeat",
+        "scratch": None if ample else store.folder,
+        "seed": seed,
+    }
     for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, **options):
         record, tensors = _record(part, layout)
         store.put(part.index, record, tensors, part.hidden)
         progress("compress", part.index + 1, total, part.name)
         del part, record, tensors  # or they would be in memory with the next part's
+
+
+def _tune(
+    original: Model,
+    source: Model,
+    rounded: Artifact,
+    assigned: Plan,
+    seed: int,
+    seen: Calibration,
+    store: Store,
+    records: list[PartRecord],
+    layout: artifacts.Layout,
+    threads: int,
+    progress: Progress,
+) -> Store:
+    """All parts again, tuned together."""
+    tuned, total = store.stage("tuned"), len(records)
+    if tuned.done() == total:
+        return tuned
+
+    def student() -> Model:
+        return _parity.from_artifact(source, rounded)
+
+    rows = {row.module: row for record in records for row in record.rows}
+    qtensors = {name: rounded.qtensor(name) for name in rounded.manifest.layers}
+    options: dict[str, Any] = {"threads": threads, "seed": seed, "progress": progress}
+    for part in tune(original, student, qtensors, rows, assigned, seen.batches, **options):
+        tuned.put(part.index, *_record(part, layout), part.hidden)
+        del part
+    return tuned
 
 
 def _record(part: Part, layout: artifacts.Layout) -> tuple[PartRecord, dict[str, torch.Tensor]]:

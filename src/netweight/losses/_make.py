@@ -92,5 +92,14 @@ def make(table: Mapping[str, Any] | str, where: str = "loss") -> Loss:
     return Loss(use, tuple(zip(names, modules, chosen, strict=True)), weights)
 
 
+def table(loss: Loss) -> dict[str, Any]:
+    """What ``make`` makes this loss from, with every setting said."""
+    found: dict[str, Any] = {"use": loss.name}
+    for settings_of in (loss.weights, *(chosen for _, _, chosen in loss.terms)):
+        if settings_of is not None:
+            found |= settings_of.model_dump(mode="json", exclude_none=True)
+    return found
+
+
 def _base_weight(weights: Weights) -> float:
     return 1 - weights.sw if weights.base is None else weights.base

@@ -3,9 +3,18 @@
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, families, family_of
 from netweight.models._fold import fold
-from netweight.models._forward import BlockInputs, capture_block_inputs, evaluating, run_block, run_tail
+from netweight.models._forward import (
+    BlockInputs,
+    call_block,
+    capture_block_inputs,
+    evaluating,
+    final_states,
+    run_block,
+    run_model,
+    run_tail,
+)
 from netweight.models._inputs import stage_input
-from netweight.models._layers import Layer, layers, matrix_of, matrix_shape, set_matrix
+from netweight.models._layers import Layer, is_row_major, layers, matrix_of, matrix_shape, set_matrix, stored_layout
 from netweight.models._load import load
 from netweight.models._model import Model, blocks, feeds
 from netweight.models._parts import (
@@ -31,17 +40,20 @@ __all__ = [
     "Model",
     "WeightSource",
     "blocks",
+    "call_block",
     "capture_block_inputs",
     "copied",
     "evaluating",
     "families",
     "family_of",
     "feeds",
+    "final_states",
     "first_tensor",
     "fold",
     "from_folder",
     "input_geometry",
     "is_convolution",
+    "is_row_major",
     "kept_bytes",
     "layers",
     "load",
@@ -51,12 +63,14 @@ __all__ = [
     "release",
     "rest",
     "run_block",
+    "run_model",
     "run_tail",
     "save_tokenizer_and_config",
     "set_matrix",
     "stage_input",
     "stem",
     "stored_bytes",
+    "stored_layout",
     "stored_tensors",
     "weight_name",
     "with_weights",

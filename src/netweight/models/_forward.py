@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from netweight.errors import DataError, ModelError
 from netweight.models._family import base_path, join
 from netweight.models._model import Model, blocks
+from netweight.models._parts import first_tensor
 from netweight.models._stream import materialize, release
 
 
@@ -39,12 +40,13 @@ class _Reached(Exception):
 
 
 @torch.no_grad()
-def capture_block_inputs(model: Model, batches: Iterable[Any]) -> list[BlockInputs]:
+def capture_block_inputs(model: Model, batches: Iterable[Any], *, keep: bool = False) -> list[BlockInputs]:
     """Run the stem (embeddings, masks, rotary tables) over batches and keep what the blocks would get.
 
     Only the stem is materialized, unless it already is, and it is released in either case, with whatever is tied to it. For a plain module the batches themselves are the inputs.
 
     Args:
+      keep: leave the stem in memory.
       batches: mappings of keyword arguments such as ``{"input_ids": ids_BT}``, or for a plain module also tensors or tuples.
     Raises:
       DataError: no batches, or a batch that the model does not take.
@@ -59,7 +61,7 @@ def capture_block_inputs(model: Model, batches: Iterable[Any]) -> list[BlockInpu
             materialize(model, part)
         modules = [model.module.get_submodule(name) for name in names]
         found = [_capture(model, modules, batch) for batch in batches]
-        for part in stem:
+        for part in () if keep else stem:
             release(model, part)
     if not found:
         raise DataError("there are no batches to run the model on")
@@ -70,8 +72,13 @@ def capture_block_inputs(model: Model, batches: Iterable[Any]) -> list[BlockInpu
 def run_block(block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """One block on one batch: the positional arguments of the next block, its hidden state first."""
     with evaluating(block):
-        result = block(*args, **kwargs)
-    return (result[0] if isinstance(result, tuple) else result, *args[1:])
+        return (call_block(block, args, kwargs), *args[1:])
+
+
+def call_block(block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The block's hidden state, or what a plain module gives; in the mode it is in, with gradients where they are wanted."""
+    result = block(*args, **kwargs)
+    return result[0] if isinstance(result, tuple) else result
 
 
 @torch.no_grad()
@@ -93,6 +100,28 @@ def run_tail(model: Model, hidden: Tensor) -> Tensor:
         with evaluating(module):
             hidden = module(hidden)
     return hidden
+
+
+def run_model(model: Model, module: nn.Module, batch: Any) -> Tensor:
+    """The whole model on one batch, in the mode it is in, with gradients where they are wanted.
+
+    Args:
+      module: the model's own module or a copy of it.
+    Returns:
+      (B, T, V) logits of a language model, (B, T, D) last hidden states of an encoder, the first tensor of a plain module's output.
+    """
+    if model.kind == "module":
+        args, kwargs = _plain(batch).call(0)
+        return first_tensor(module(*args, **kwargs))
+    found = module(**({"use_cache": False} if model.kind == "causal-lm" else {}), **batch)
+    return found.logits if model.kind == "causal-lm" else found.last_hidden_state
+
+
+def final_states(model: Model, module: nn.Module, batch: Any) -> Tensor:
+    """What the head of a language model reads, (B, T, D); of other models the same as ``run_model``."""
+    if model.kind != "causal-lm":
+        return run_model(model, module, batch)
+    return module.get_submodule(base_path(module))(use_cache=False, **batch).last_hidden_state
 
 
 def _plain(batch: Any) -> BlockInputs:

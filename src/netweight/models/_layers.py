@@ -106,11 +106,17 @@ def set_matrix(module: nn.Module, weight_OI: Tensor) -> None:
         weight.copy_(stored_layout(module, weight_OI))
 
 
+def is_row_major(module: nn.Module) -> bool:
+    """Are the outputs of this module's matrix its rows? Not of GPT-2's layers, nor of a norm, which has none."""
+    return kind_of(module) is not None and not isinstance(module, Conv1D)
+
+
 def stored_layout(module: nn.Module, weight_OI: Tensor) -> Tensor:
+    """A matrix as ``matrix_of`` gives it, in the shape of the module's own weight; differentiable."""
     if isinstance(module, Conv1D):
         return weight_OI.T
     if not isinstance(module, CONVS + TRANSPOSED_CONVS):
-        return weight_OI
+        return weight_OI  # a linear layer or an embedding
     per_group = module.in_channels // module.groups
     stored = weight_OI.reshape(module.out_channels, *module.kernel_size, per_group).movedim(-1, 1)
     return _swap_channels(stored, module.groups) if isinstance(module, TRANSPOSED_CONVS) else stored

@@ -1,0 +1,342 @@
+"""Train what decides a block's weights so that the block gives what its original gave: the loop all block methods share.
+
+A step takes a few calibration batches. Each layer's weight is computed once from what is trained; every batch then goes through
+the block on a thread of its own, and its gradients come back for the weights; their sum goes back through the layers. Sums
+are taken in a fixed order, so that the number of threads does not change a bit.
+
+Some batches are held out of training: they choose the best step. A step that is not finite, or a loss that runs away, sends training
+back to the best found so far with half the rates; the outcome says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import queue
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from netweight import losses
+from netweight.compress._problem import Piece, Problem, Reconstruction, Training
+from netweight.errors import CompressError
+from netweight.losses import Loss
+
+RETRIES = 5  # times the rates are halved before the best found so far is kept
+RUNAWAY = 10.0  # a held-out loss this many times that of the start has run away
+FEWEST_HELD = 4  # with fewer batches than this all are trained on, and choose the best step too
+
+Shape = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One run of steps. ``rates`` by role; a role without one stays as it is."""
+
+    steps: int
+    rates: Mapping[str, float]
+    shape: Shape = "constant"
+    optimizer: Literal["adam", "sign"] = "adam"
+    decay: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # where a role's values are kept
+    choose: bool = True  # keep the step with the least held-out loss, and not what came last
+
+
+@dataclass
+class Outcome:
+    """How training went: the held-out loss and its terms before and after."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+    steps: int
+    best: int
+    halved: int
+    factor: float | None
+
+    def note(self) -> str:
+        parts = [f"{name} {self.before[name]:.3g} to {self.after[name]:.3g}" for name in self.before if name != "total"]
+        text = f"{', '.join(parts)} on held-out batches; best of {self.steps} steps: {self.best}"
+        if self.factor not in (None, 1.0):
+            text += f"; sliced_wasserstein times {self.factor:.3g}"
+        return text + (f"; diverged, rates halved {self.halved} times" if self.halved else "")
+
+
+class _Diverged(Exception):
+    pass
+
+
+class Trainer:
+    """One block, its pieces, and copies of the block for the threads."""
+
+    def __init__(self, problem: Problem, pieces: Sequence[Piece], settings: Training) -> None:
+        if not problem.targets or not problem.targets[0]:
+            raise CompressError(f"{problem.name}: there are no calibration batches to train on")
+        self.problem, self.pieces, self.settings = problem, list(pieces), settings
+        self.loss: Loss = losses.make(settings.loss).begun()
+        self.leaves = _leaves(self.pieces)
+        self.train, self.held = _divided(len(problem.targets[0]), settings.held_out)
+        self.idle: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
+        for _ in range(problem.pool.threads):
+            self.idle.put(_skeleton(problem.module))
+        self.factor_from(self.train[0])
+        self.outcome: Outcome | None = None
+        self.begun: tuple[dict[str, float], list[Tensor]] | None = None
+
+    def factor_from(self, number: int) -> None:
+        """Self-scaling is settled once, on the first batch, before any thread could be the first by chance."""
+        values = self._values(False)
+        self._losses(values, number, "factor")
+
+    def held_loss(self) -> dict[str, float]:
+        """The loss and its terms on the held-out batches, always with the same directions."""
+        values = self._values(False)
+        found = list(self.problem.pool.map(lambda n: self._losses(values, n, "held"), self.held))
+        return {key: math.fsum(row[key] for row in found) / len(found) for key in found[0]}
+
+    def phase(self, schedule: Schedule) -> Outcome:
+        """A run of steps. The pieces hold the result."""
+        before = self.held_loss()
+        if not math.isfinite(before["total"]):
+            raise CompressError(f"{self.problem.name}: its loss is not finite before training has begun")
+        best, best_step, kept = before, 0, self._snapshot()
+        halved, step = 0, 0
+        while True:
+            try:
+                for step in self._steps(schedule, 0.5**halved):
+                    found = self.held_loss()
+                    self.problem.progress("train", step, schedule.steps, f"held-out loss {found['total']:.4g}")
+                    if not found["total"] < RUNAWAY * max(before["total"], 1e-12):
+                        raise _Diverged
+                    if found["total"] < best["total"]:
+                        best, best_step, kept = found, step, self._snapshot()
+                break
+            except _Diverged:
+                self._restore(kept)
+                halved += 1
+                if halved > RETRIES:
+                    break
+        if schedule.choose or halved > RETRIES:
+            self._restore(kept)
+            after = best
+        else:
+            after, best_step = self.held_loss(), schedule.steps
+        self.outcome = self._joined(Outcome(before, after, schedule.steps, best_step, halved, self.loss.factor))
+        return self.outcome
+
+    def from_here(self) -> None:
+        """What the pieces hold now is where training begins, and what is kept should it not get better."""
+        found = self.held_loss()
+        self.begun = found, self._snapshot()
+        self.outcome = Outcome(found, found, 0, 0, 0, self.loss.factor)
+
+    def to_here(self) -> None:
+        """What the pieces hold now is the result, unless it is worse than where training began."""
+        if self.outcome is None or self.begun is None:
+            raise RuntimeError("from_here comes before to_here")
+        before, kept = self.begun
+        after = self.held_loss()
+        if not after["total"] < before["total"]:
+            self._restore(kept)
+            self.outcome.after, self.outcome.best = before, 0
+        else:
+            self.outcome.after = after
+
+    def result(self) -> Reconstruction:
+        """What was found, with a note of how training went."""
+        return Reconstruction(self.pieces, self.outcome.note() if self.outcome else "")
+
+    def _joined(self, new: Outcome) -> Outcome:
+        """This run of steps after those before it."""
+        old = self.outcome
+        if old is None:
+            return new
+        best = old.best if not new.best else old.steps + new.best
+        return Outcome(old.before, new.after, old.steps + new.steps, best, old.halved + new.halved, new.factor)
+
+    def _steps(self, schedule: Schedule, share: float) -> Iterator[int]:
+        """Steps done, after every pass over the batches and at the end."""
+        optimizer = _optimizer(self.pieces, schedule, share)
+        order = self._order()
+        per_pass = max(1, len(self.train) // self.settings.batch)
+        for step in range(schedule.steps):
+            numbers = [next(order) for _ in range(min(self.settings.batch, len(self.train)))]
+            gradients = self._gradients(numbers, step)
+            for leaf in optimizer.leaves:
+                leaf.grad = gradients.get(id(leaf))
+            optimizer.step(_share(schedule, step))
+            self._keep_within(schedule.bounds)
+            if (step + 1) % per_pass == 0 or step + 1 == schedule.steps:
+                yield step + 1
+
+    def _keep_within(self, bounds: Mapping[str, tuple[float, float]]) -> None:
+        with torch.no_grad():
+            for piece in self.pieces:
+                for role, (low, high) in bounds.items():
+                    if role in piece.trained:
+                        piece.trained[role].clamp_(low, high)
+
+    def _order(self) -> Iterator[int]:
+        generator = self.problem.generator("order")
+        while True:
+            for index in torch.randperm(len(self.train), generator=generator).tolist():
+                yield self.train[index]
+
+    def _gradients(self, numbers: Sequence[int], step: int) -> dict[int, Tensor]:
+        """Of the mean loss over these batches, by leaf."""
+        pool = self.problem.pool
+
+        def value(piece: Piece) -> dict[str, Tensor]:
+            with torch.enable_grad():
+                return piece.tensors()
+
+        decided = list(pool.map(value, self.pieces))
+        names = [name for tensors in decided for name in tensors]
+        plain = {name: tensor.detach() for tensors in decided for name, tensor in tensors.items()}
+        totals: list[Tensor] | None = None
+        for found in pool.map(lambda number: self._backward(plain, names, number, step), numbers):
+            if totals is None:
+                totals = found
+            else:
+                for total, part in zip(totals, found, strict=True):
+                    total += part
+        if totals is None:
+            raise CompressError(f"{self.problem.name}: a step without batches")
+        of = {name: total.div_(len(numbers)) for name, total in zip(names, totals, strict=True)}
+
+        def back(index: int) -> list[tuple[Tensor, Tensor | None]]:
+            leaves = list(self.pieces[index].trained.values())
+            pairs = [(tensor, of[name]) for name, tensor in decided[index].items() if tensor.requires_grad]
+            if not pairs:
+                return []
+            outputs, seeds = zip(*pairs, strict=True)
+            return list(zip(leaves, torch.autograd.grad(outputs, leaves, seeds, allow_unused=True), strict=True))
+
+        summed: dict[int, Tensor] = {}
+        for found in pool.map(back, range(len(self.pieces))):
+            for leaf, gradient in found:
+                if gradient is not None:
+                    summed[id(leaf)] = summed[id(leaf)] + gradient if id(leaf) in summed else gradient
+        return summed
+
+    def _backward(self, plain: Mapping[str, Tensor], names: Sequence[str], number: int, step: int) -> list[Tensor]:
+        with torch.enable_grad():
+            leaves = {name: plain[name].detach().requires_grad_() for name in names}
+            total = self._terms(leaves, number, step).total
+            if not bool(torch.isfinite(total.detach())):
+                raise _Diverged
+            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+            return [torch.zeros_like(plain[name]) if g is None else g for name, g in zip(names, found, strict=True)]
+
+    def _losses(self, plain: Mapping[str, Tensor], number: int, purpose: str) -> dict[str, float]:
+        with torch.no_grad():
+            terms = self._terms(plain, number, purpose)
+            return {"total": float(terms.total), **terms.parts}
+
+    def _terms(self, tensors: Mapping[str, Tensor], number: int, step: object) -> losses.Terms:
+        """The loss of one batch, summed over its targets."""
+        module = self.idle.get()
+        try:
+            _place(module, tensors)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                output = self.problem.run(module, number)
+            output = output.float()
+            generator = self.problem.generator("loss", step, number)
+            found = [self.loss(output, targets[number], generator) for targets in self.problem.targets]
+        finally:
+            _place(module, dict.fromkeys(tensors))
+            self.idle.put(module)
+        if len(found) == 1:
+            return found[0]
+        parts = {key: math.fsum(terms.parts[key] for terms in found) for key in found[0].parts}
+        return losses.Terms(sum(terms.total for terms in found[1:]) + found[0].total, parts)  # pyright: ignore[reportArgumentType]
+
+    def _values(self, grad: bool) -> dict[str, Tensor]:
+        def value(piece: Piece) -> dict[str, Tensor]:
+            with torch.set_grad_enabled(grad):
+                return piece.tensors()
+
+        return {name: t for tensors in self.problem.pool.map(value, self.pieces) for name, t in tensors.items()}
+
+    def _snapshot(self) -> list[Tensor]:
+        return [leaf.detach().clone() for leaf in self.leaves]
+
+    def _restore(self, kept: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for leaf, value in zip(self.leaves, kept, strict=True):
+                leaf.copy_(value)
+
+
+class _Optimizer:
+    """Adam, or steps of the gradient's sign; one rate for each role."""
+
+    def __init__(self, groups: Sequence[tuple[list[Tensor], float, float]], kind: str) -> None:
+        self.groups, self.kind = groups, kind
+        self.leaves = [leaf for leaves, _, _ in groups for leaf in leaves]
+        rows = [{"params": leaves, "lr": rate, "weight_decay": decay} for leaves, rate, decay in groups]
+        self.adam = torch.optim.AdamW(rows, fused=True) if kind == "adam" else None
+
+    def step(self, share: float) -> None:
+        if self.adam is not None:
+            for row, (_, rate, _) in zip(self.adam.param_groups, self.groups, strict=True):
+                row["lr"] = rate * share
+            self.adam.step()
+            return
+        with torch.no_grad():
+            for leaves, rate, _ in self.groups:
+                for leaf in leaves:
+                    if leaf.grad is not None:
+                        leaf.add_(torch.sign(leaf.grad), alpha=-rate * share)
+
+
+def _optimizer(pieces: Sequence[Piece], schedule: Schedule, share: float) -> _Optimizer:
+    by_role: dict[str, dict[int, Tensor]] = {role: {} for role in schedule.rates}
+    for piece in pieces:
+        for role, leaf in piece.trained.items():
+            if role in by_role:
+                by_role[role].setdefault(id(leaf), leaf)
+    groups = [
+        (list(leaves.values()), schedule.rates[role] * share, schedule.decay.get(role, 0.0))
+        for role, leaves in by_role.items()
+        if leaves
+    ]
+    return _Optimizer(groups, schedule.optimizer)
+
+
+def _share(schedule: Schedule, step: int) -> float:
+    """Of the full rate, at this step."""
+    done = step / schedule.steps
+    if schedule.shape == "linear":
+        return 1 - done
+    return 0.5 * (1 + math.cos(math.pi * done)) if schedule.shape == "cosine" else 1.0
+
+
+def _leaves(pieces: Sequence[Piece]) -> list[Tensor]:
+    found = {id(leaf): leaf for piece in pieces for leaf in piece.trained.values()}
+    return list(found.values())
+
+
+def _divided(count: int, share: float) -> tuple[list[int], list[int]]:
+    """Numbers of the batches to train on and of those held out, which lie evenly among them."""
+    if count < FEWEST_HELD or share == 0:
+        return list(range(count)), list(range(count))
+    held = max(1, round(count * share))
+    chosen = {round((k + 0.5) * count / held) % count for k in range(held)}
+    return [n for n in range(count) if n not in chosen], sorted(chosen)
+
+
+def _skeleton(block: nn.Module) -> nn.Module:
+    """The block again, with tensors shared: one copy for each thread, which takes its weights as plain tensors."""
+    shared = {id(tensor): tensor for tensor in (*block.parameters(), *block.buffers())}
+    return copy.deepcopy(block, dict(shared))
+
+
+def _place(module: nn.Module, tensors: Mapping[str, Tensor | None]) -> None:
+    """Put these in place of the module's parameters; None frees what was put there."""
+    for name, tensor in tensors.items():
+        path, _, last = name.rpartition(".")
+        owner = module.get_submodule(path)
+        owner._parameters.pop(last, None)
+        owner.__dict__[last] = tensor
