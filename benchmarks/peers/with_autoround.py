@@ -6,6 +6,7 @@ Variants:
   ``rtn-sym``      symmetric, the library's default "optimized RTN": scales searched with an importance matrix from the windows.
   ``rtn-neuqi``    asymmetric with its joint scale and zero-point search, weighted by activations.
   ``signround``    asymmetric, 200 steps of signed gradient descent per block: far slower, another class of method.
+  ``signround-amp``  the same in bfloat16, as is its default where the processor has it; the model is cast to it first.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BATCH_WINDOWS = 8
 
 def algorithm(job: _measure.Job) -> QuantizationConfig:
     form = {"bits": job.bits, "group_size": job.group, "sym": job.variant == "rtn-sym", "data_type": "int"}
-    if job.variant == "signround":
+    if job.variant.startswith("signround"):
         return SignRoundConfig(iters=200, **form)
     return RTNConfig(enable_neuqi=job.variant == "rtn-neuqi", **form)
 
@@ -48,7 +49,7 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    job = _measure.parse_job(("rtn", "rtn-sym", "rtn-neuqi", "signround"))
+    job = _measure.parse_job(("rtn", "rtn-sym", "rtn-neuqi", "signround", "signround-amp"))
     windows, packed, clock = job.windows(), job.out / "packed", _measure.Clock()
     with clock.phase("load"):
         model = AutoModelForCausalLM.from_pretrained(job.model_dir, dtype=torch.float32)
@@ -65,7 +66,7 @@ def main() -> None:
             batch_size=BATCH_WINDOWS,
             device_map="cpu",
             enable_torch_compile=False,
-            amp=False,  # otherwise a float32 model is cast to bfloat16 before its weights are rounded
+            amp=job.variant == "signround-amp",  # otherwise a float32 model is cast to bfloat16 before its weights are rounded
         )
         rounder.quantize_and_save(str(packed), format="auto_round")
     del model, rounder
@@ -76,8 +77,8 @@ def main() -> None:
         package="auto-round",
         settings={
             "symmetric": job.variant == "rtn-sym",
-            "iters": 200 if job.variant == "signround" else 0,
-            "amp": False,
+            "iters": 200 if job.variant.startswith("signround") else 0,
+            "amp": job.variant == "signround-amp",
             "batch_windows": BATCH_WINDOWS,
         },
         clock=clock,
