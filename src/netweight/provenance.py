@@ -42,6 +42,14 @@ def versions() -> dict[str, str]:
 
 
 @cache
+def code_sha256() -> str:
+    """Hash of the package's own source files."""
+    root = Path(__file__).resolve().parent
+    files = sorted(path for kind in ("*.py", "*.cpp", "*.hpp", "*.inl", "*.h") for path in root.rglob(kind))
+    return sha256_of_json({str(path.relative_to(root)): sha256_of_file(path) for path in files})
+
+
+@cache
 def cpu_model() -> str:
     """The processor's name as the system gives it."""
     try:

@@ -1,4 +1,4 @@
-"""The verbs: weigh, compress, evaluate, report, verify, run, bench, doctor. Each delegates once to the job of its name.
+"""The verbs: weigh, compress, evaluate, study, report, verify, run, bench, doctor. Each delegates once to the job of its name.
 
 These signatures are also the command line: a positional parameter is an argument, a keyword-only one an option, and the
 text under ``Args:`` its help. What cannot be typed (batches, a progress callback) is for Python only. Nothing heavy is
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from netweight.jobs.bench import Benchmark
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.run import Generation
+    from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
     from netweight.models import Model
@@ -142,6 +143,46 @@ def evaluate(
         threads=threads,
         out=out,
         tasks=list(tasks) if tasks is not None else None,
+        progress=progress,
+    )
+
+
+def study(
+    grid: str | Path | dict[str, Any],
+    *,
+    out: str | Path,
+    model: str | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Findings:
+    """Compress by every recipe of a grid, measure each, and say what the differences show.
+
+    Cells are kept as they are done: the same command goes on where it was interrupted, and does again only what changed.
+
+    Args:
+      grid: the study (TOML): a common recipe, axes that are laid over it, seeds, what to measure, what to compare.
+      out: folder for cells and findings.
+      model: what is compressed; by default what the study names.
+      workers: cells done at once, each in a process of its own.
+      threads: threads of each.
+      retry_failed: do cells again that failed before.
+      progress: called as pieces of the work are done; only in Python.
+    Returns:
+      A row per cell, and comparisons paired by seed, with intervals and Holm's correction.
+    Raises:
+      SettingsError: the grid, or one of its recipes, is wrong.
+    """
+    from netweight.jobs.study import study as job
+
+    return job(
+        grid,
+        out=out,
+        model=model,
+        workers=workers,
+        threads=threads,
+        retry_failed=retry_failed,
         progress=progress,
     )
 

@@ -110,7 +110,11 @@ def test_a_live_module_is_tuned_against_what_it_was_and_stays_as_it_is(tmp_path)
 def _nets() -> dict[str, tuple[nn.Module, list]]:
     g = torch.Generator().manual_seed(0)
     conv = nn.Sequential(
-        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(16, 16, 2, stride=2), nn.ReLU(), nn.Conv2d(16, 8, 1)
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 16, 2, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 8, 1),
     )
     for parameter in conv.parameters():
         nn.init.normal_(parameter, std=0.2, generator=g)
@@ -123,11 +127,15 @@ def _nets() -> dict[str, tuple[nn.Module, list]]:
 def test_encoders_and_image_nets_are_trained_too(net, method, tmp_path):
     module, calibration = _nets()[net]
     few = {"iterations": 10} if method in ("tesseraq", "signround") else {"epochs": 3}
-    artifact = tiny.compress(module, tmp_path / "out", tiny.step(method, "int3-channel", **few), calibration=calibration)
+    artifact = tiny.compress(
+        module, tmp_path / "out", tiny.step(method, "int3-channel", **few), calibration=calibration
+    )
     rows = [row for row in artifact.ledger if row.action == "quantized"]
     assert len(rows) >= 3
     for row in rows:
-        first, last = next(n for n in row.notes if n.startswith("mse")).removeprefix("mse ").split(" on ")[0].split(" to ")
+        first, last = (
+            next(n for n in row.notes if n.startswith("mse")).removeprefix("mse ").split(" on ")[0].split(" to ")
+        )
         assert float(last) <= float(first)
 
 
@@ -169,4 +177,6 @@ def test_tuning_needs_something_rounded_before_it(folder, tmp_path):
 
 def test_powers_of_two_cannot_be_tuned(folder, tmp_path):
     with pytest.raises((CompressError, FormatError), match="powers of two"):
-        tiny.compress(folder, tmp_path / "out", tiny.step("rtn", "mxfp4"), tiny.step("e2e_scales"), calibration=batches())
+        tiny.compress(
+            folder, tmp_path / "out", tiny.step("rtn", "mxfp4"), tiny.step("e2e_scales"), calibration=batches()
+        )

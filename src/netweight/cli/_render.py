@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netweight.jobs._estimate import DryRun
     from netweight.jobs.bench import Benchmark, Speed
     from netweight.jobs.doctor import Checkup
+    from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
     from netweight.ledger import Ledger, Row
@@ -291,12 +292,38 @@ def _speed(speed: Speed | None) -> str:
     return f"{speed.value:.4g}{bounds} n={speed.n}"
 
 
+def _findings(findings: Findings) -> RenderableType:
+    numeric = ("seeds", "baseline", "value", "original", "gain", "95 % interval", "p (Holm)", "recovered", "to settle")
+    table = _table(findings.name, "setting", "", "measure", *numeric, "", right=numeric)
+    for row in findings.comparisons:
+        percent = [None if x is None else f"{100 * x:.3g} %" for x in (row.share, row.share_low, row.share_high)]
+        recovered = f"{percent[0] or '–'} [{percent[1] or 'unbounded'}, {percent[2] or 'unbounded'}]"
+        table.add_row(
+            Text(row.setting), Text(row.value), Text(row.measure), str(row.n), number(row.baseline), number(row.other),
+            number(row.original), number(row.difference), _interval(row.low, row.high), number(row.adjusted_p),
+            recovered, "–" if row.seeds_to_settle is None else f"{row.seeds_to_settle} seeds", row.verdict,
+        )  # fmt: skip
+    failed = [row for row in findings.cells if "failure" in row]
+    lines: list[RenderableType] = [
+        table,
+        Text(f"{len(findings.cells) - len(failed)} of {len(findings.cells)} cells done"),
+    ]
+    lines += [Text(f"failed: {_cell(row)}: {row['failure']}", style=STYLE["warning"]) for row in failed]
+    return Group(*lines, _path(findings.path / "study.json"))
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    """The values of a cell's axes and its seed, which come before its key."""
+    return ", ".join(str(value) for value in list(row.values())[: list(row).index("key")])
+
+
 TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "Artifact": _artifact,
     "Benchmark": _benchmark,
     "Checkup": _checkup,
     "Claim": lambda claim: _claims([claim]),
     "DryRun": _dry_run,
+    "Findings": _findings,
     "Ledger": _ledger,
     "Path": _path,
     "PosixPath": _path,

@@ -1,0 +1,148 @@
+"""study: run a grid of recipes, cell by cell and resumable, and say what it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from netweight import models, provenance
+from netweight import recipe as recipes
+from netweight.artifact import write_atomically
+from netweight.data import corpora, corpus
+from netweight.errors import SettingsError
+from netweight.jobs import _cell
+from netweight.progress import Progress, silent
+from netweight.study import Cell, Recovery, Study, Task, load, recovery, run, settled
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study's cells and what can be concluded from them.
+
+    ``cells`` has a row per cell: its axes, seed, numbers, or why it failed. ``comparisons`` are paired by seed.
+    """
+
+    name: str
+    original: Mapping[str, float]
+    cells: tuple[Mapping[str, Any], ...]
+    comparisons: tuple[Recovery, ...]
+    path: Path
+
+
+def study(
+    grid: str | Path | dict[str, Any],
+    *,
+    out: str | Path,
+    model: str | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Findings:
+    """See ``netweight.study``."""
+    if workers < 1 or threads < 1:
+        raise SettingsError(f"workers = {workers}, threads = {threads}: both must be 1 or more")
+    plan = load(grid)
+    source = model or plan.model
+    if not source:
+        raise SettingsError(f"{plan.name}: names no model; pass --model")
+    for cell in plan.cells:
+        recipes.load(dict(cell.recipe))  # what is wrong with any of them is said before the first has run
+    opened = models.load(source)
+    context = _context(opened, plan, threads)
+    tasks = _tasks_of(plan, source, threads, context)
+    folder = Path(out)
+    found = run(
+        tasks, _cell.work, folder / "cells", workers=workers, retry_failed=retry_failed, progress=progress or silent
+    )
+    findings = _concluded(plan, tasks, found, folder)
+    _write(findings, plan, source, opened.sha256)
+    return findings
+
+
+def _context(opened: models.Model, plan: Study, threads: int) -> dict[str, Any]:
+    """All that decides a cell's numbers beside its recipe."""
+    named = {str(cell.recipe.get("calibration", {}).get("source", "")) for cell in plan.cells}
+    return {
+        "model": opened.sha256,
+        "calibration": {
+            name: corpus(name).sha256 for name in sorted(named) if name in corpora() or Path(name).is_file()
+        },
+        "measures": [measure.model_dump(mode="json") for measure in plan.measures],
+        "data": [_cell.data_sha256(measure, opened) for measure in plan.measures],
+        "code": provenance.code_sha256(),
+        "versions": provenance.versions(),
+        "threads": threads,
+    }
+
+
+def _tasks_of(plan: Study, source: str, threads: int, context: Mapping[str, Any]) -> list[Task]:
+    """The original first, then every cell."""
+    what = {"model": source, "measures": context["measures"], "threads": threads}
+    original = Cell({}, 0, {"original": True})
+    tasks = [Task(original.key(context), {**what, "recipe": None}, "the original")]
+    for cell in plan.cells:
+        label = ", ".join([*cell.values.values(), f"seed {cell.seed}"])
+        tasks.append(Task(cell.key(context), {**what, "recipe": dict(cell.recipe)}, label))
+    return tasks
+
+
+def _concluded(plan: Study, tasks: Sequence[Task], found: Mapping[str, Mapping[str, Any]], folder: Path) -> Findings:
+    first = found[tasks[0].key]
+    if "failure" in first:
+        raise SettingsError(f"{plan.name}: the original could not be measured: {first['failure']}")
+    original = {name: row["value"] for name, row in first["value"]["measures"].items()}
+    better = {name: row["better"] for name, row in first["value"]["measures"].items()}
+    rows = []
+    for cell, task in zip(plan.cells, tasks[1:], strict=True):
+        result = found[task.key]
+        row: dict[str, Any] = {**cell.values, "seed": cell.seed, "key": task.key}
+        if "failure" in result:
+            row["failure"] = result["failure"]
+        else:
+            row |= {name: number["value"] for name, number in result["value"]["measures"].items()}
+            row |= result["value"]["run"]
+        rows.append(row)
+    comparisons = settled(_comparisons(plan, rows, original, better), plan.compare.published)
+    return Findings(plan.name, original, tuple(rows), tuple(comparisons), folder)
+
+
+def _comparisons(
+    plan: Study, rows: Sequence[Mapping[str, Any]], original: Mapping[str, float], better: Mapping[str, str]
+) -> list[Recovery]:
+    """Every value of the compared axis against the baseline, in every setting of the others, on seeds that both have."""
+    axis, baseline = plan.compare.axis, plan.compare.baseline
+    others = [name for name in plan.axes if name != axis]
+    settings = list(dict.fromkeys(tuple(row[name] for name in others) for row in rows))
+    made = []
+    for setting in settings:
+        here = [row for row in rows if tuple(row[name] for name in others) == setting and "failure" not in row]
+        base = {row["seed"]: row for row in here if row[axis] == baseline}
+        for value in plan.axes[axis]:
+            pairs = [(base[row["seed"]], row) for row in here if row[axis] == value and row["seed"] in base]
+            if value == baseline or not pairs:
+                continue
+            for measure in plan.measures:
+                name = measure.name
+                a, b = [p[name] for p, _ in pairs], [p[name] for _, p in pairs]
+                made.append(recovery(" ".join(setting), value, name, a, b, original[name], better=better[name]))
+    return made
+
+
+def _write(findings: Findings, plan: Study, source: str, model_sha256: str) -> None:
+    """study.json: everything, with what it was made of."""
+    table = {
+        "name": findings.name,
+        "model": Path(source).name,
+        "model_sha256": model_sha256,
+        "environment": provenance.environment(),
+        "original": dict(findings.original),
+        "cells": [dict(row) for row in findings.cells],
+        "comparisons": [asdict(row) for row in findings.comparisons],
+        "compare": plan.compare.model_dump(mode="json"),
+        "measures": [measure.model_dump(mode="json") for measure in plan.measures],
+    }
+    write_atomically(findings.path / "study.json", json.dumps(table, indent=1, sort_keys=True).encode())
