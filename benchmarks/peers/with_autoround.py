@@ -66,7 +66,8 @@ def main() -> None:
             batch_size=BATCH_WINDOWS,
             device_map="cpu",
             enable_torch_compile=False,
-            amp=job.variant == "signround-amp",  # otherwise a float32 model is cast to bfloat16 before its weights are rounded
+            amp=job.variant
+            == "signround-amp",  # otherwise a float32 model is cast to bfloat16 before its weights are rounded
         )
         rounder.quantize_and_save(str(packed), format="auto_round")
     del model, rounder

@@ -18,19 +18,34 @@ import netweight
 from netweight import artifact, recipe
 
 BATCH_WINDOWS = 2
-GPTQ: dict[str, Any] = {"use": "gptq", "only": ["model.layers.*"]}
+BODY = {"only": ["model.layers.*"]}
+GPTQ: dict[str, Any] = {"use": "gptq", **BODY}
+QAT: dict[str, Any] = {
+    "use": "block_qat", "weight_lr": 2e-3, "scale_lr": 1e-3, "epochs": 8, "precision": "bf16", **BODY,
+}  # fmt: skip
+E2E: dict[str, Any] = {"use": "e2e_scales", "norms": True, "epochs": 3, "precision": "bf16", **BODY}
+SW: dict[str, Any] = {"loss": {"use": "mse+sw", "sw": 0.1, "projections": 128}}
+TRAINED = ("omniquant", "tesseraq", "signround", "block_qat")
 STEPS: dict[str, list[dict[str, Any]]] = {
     "gptq": [GPTQ],
     "gptq-minmax": [GPTQ | {"range": "minmax"}],
     "awq-gptq": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ],
     "gptq-ample": [GPTQ],
-    "rtn": [{"use": "rtn", "only": ["model.layers.*"]}],
+    "rtn": [{"use": "rtn", **BODY}],
+    "hqq": [{"use": "hqq", **BODY}],
+    "omniquant": [{"use": "omniquant", "epochs": 10, **BODY}],
+    "omniquant-sw": [{"use": "omniquant", "epochs": 10, **SW, **BODY}],
+    "tesseraq": [{"use": "tesseraq", "iterations": 25, "precision": "bf16", **BODY}],
+    "block-qat": [QAT],
+    "block-qat-sw": [QAT | SW],
+    "block-qat-e2e": [QAT, E2E],
 }
 
 
 def steps(job: _measure.Job) -> list[dict[str, Any]]:
     """The variant's steps, each with the number format of the job."""
-    return [step | {"format": f"int{job.bits}-g{job.group}"} for step in STEPS[job.variant]]
+    format = {"format": f"int{job.bits}-g{job.group}"}
+    return [step if step["use"] == "e2e_scales" else step | format for step in STEPS[job.variant]]
 
 
 def decoded(made: artifact.Artifact) -> dict[str, torch.Tensor]:
@@ -45,7 +60,8 @@ def main() -> None:
     job = _measure.parse_job(tuple(STEPS))
     windows, packed, clock = job.windows(), job.out / "packed", _measure.Clock()
     plan = recipe.load({"name": job.variant, "seed": 0, "step": steps(job)})
-    batches = [{"input_ids": batch} for batch in windows.split(BATCH_WINDOWS)]
+    trained = any(step["use"] in TRAINED for step in plan.to_table()["step"])
+    batches = [{"input_ids": batch} for batch in windows.split(1 if trained else BATCH_WINDOWS)]
     with clock.phase("quantize"):
         made = netweight.compress(
             str(job.model_dir),
@@ -59,7 +75,7 @@ def main() -> None:
         job,
         peer="netweight",
         package="netweight",
-        settings={"recipe": plan.to_table()["step"], "batch_windows": BATCH_WINDOWS},
+        settings={"recipe": plan.to_table()["step"], "batch_windows": 1 if trained else BATCH_WINDOWS},
         clock=clock,
         weights=decoded(made),
         packed=packed,

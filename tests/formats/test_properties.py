@@ -327,3 +327,22 @@ def test_a_strided_weight_quantizes_like_its_copy():
     format = formats.get("int4-g64")
     view = w.T[:, :64]
     assert torch.equal(formats.quantize(view, format).codes, formats.quantize(view.contiguous(), format).codes)
+
+
+@pytest.mark.parametrize("name", [f.name for f in formats.catalogue() if f.scale != "e8m0"])
+def test_a_scale_that_can_be_stored_is_cast_to_itself_and_any_other_to_one_near_it(name):
+    format = formats.get(name)
+    weight = _weight(format, 3)
+    shape = (weight.shape[0], weight.shape[1])
+    params = formats.fit(weight, format)
+    assert torch.equal(formats.cast_scale(params.scale_RG, params, format), params.scale_RG)
+    wanted = params.scale_RG * 0.987
+    moved = formats.cast_scale(wanted, params, format)
+    q = formats.QTensor(torch.zeros(shape, dtype=torch.uint8), dataclasses.replace(params, scale_RG=moved), format)
+    assert torch.equal(formats.unpack(formats.pack(q), format, shape).scale, moved)
+    near = (
+        0.5 / 2 ** {"fp16": 10, "fp32": 23, "e4m3": 3, "u6": 4, "u8": 6}[format.scale]
+    )  # of scales not far below the row's
+    large = wanted > 0.3 * wanted.amax(1, keepdim=True)
+    assert ((moved - wanted).abs() <= 1.01 * near * wanted)[large].all()
+    assert (formats.cast_scale(torch.zeros_like(wanted), params, format) > 0).all()

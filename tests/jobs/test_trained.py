@@ -180,3 +180,35 @@ def test_powers_of_two_cannot_be_tuned(folder, tmp_path):
         tiny.compress(
             folder, tmp_path / "out", tiny.step("rtn", "mxfp4"), tiny.step("e2e_scales"), calibration=batches()
         )
+
+
+def test_what_cannot_be_distilled_is_refused_with_a_way_out(tmp_path):
+    with pytest.raises(CompressError, match='use loss = "mse"'):
+        tiny.compress(
+            tiny.bert(), tmp_path / "out", tiny.step("rtn", "int4-g32"), tiny.step("e2e_scales"), calibration=batches()
+        )
+
+
+def test_an_encoder_is_tuned_on_its_states(tmp_path):
+    steps = (tiny.step("rtn", "int2-g32"), tiny.step("e2e_scales", loss="mse", lr=2e-2, epochs=8))
+    artifact = tiny.compress(tiny.bert(), tmp_path / "out", *steps, calibration=batches())
+    note = next(note for row in artifact.ledger for note in row.notes if note.startswith("mse"))
+    first, last = note.removeprefix("mse ").split(" on ")[0].split(" to ")
+    assert float(last) < float(first)
+
+
+def test_an_embedding_is_rounded_but_not_tuned(folder, tmp_path):
+    steps = (QAT, tiny.step("rtn", "int8-g32", only=["model.embed_tokens"]), TUNE)
+    artifact = tiny.compress(folder, tmp_path / "out", *steps, calibration=batches())
+    row = next(row for row in artifact.ledger if row.module == "model.embed_tokens")
+    assert row.steps == ("rtn",)
+
+
+def test_a_dry_run_counts_the_steps_of_training(folder, tmp_path):
+    one, two = (
+        tiny.compress(folder, tmp_path / "out", {**QAT, "epochs": epochs}, calibration=batches(), dry_run=True).estimate
+        for epochs in (1, 9)
+    )
+    both = tiny.compress(folder, tmp_path / "out", QAT, TUNE, calibration=batches(), dry_run=True).estimate
+    assert two.flops > 3 * one.flops
+    assert both.flops > one.flops and both.peak_bytes >= one.peak_bytes

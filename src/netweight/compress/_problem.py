@@ -27,7 +27,9 @@ Run = Callable[[nn.Module, int], Tensor]  # the block's output on a batch, by nu
 class Training(Settings):
     """What every block method lets a recipe say."""
 
-    loss: str | dict[str, Any] = Field("mse", description="what is minimized: a name, or a table with its settings")
+    loss: str | dict[str, Any] = Field(
+        "mse", validate_default=True, description="what is minimized: a name, or a table with its settings"
+    )
     batch: int = Field(2, ge=1, description="calibration batches per step")
     held_out: float = Field(0.125, ge=0, lt=1, description="share of the batches that choose the best step")
     inputs: Literal["quantized", "original"] = Field(

@@ -190,7 +190,10 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
             rounding.plugin.check(format, rounding.settings)
     except FormatError as error:
         return Assignment(**base, reason=str(error)), f"misfit: {layer.name}: {error}"
-    tuning = next((s for s in reversed(steps[steps.index(rounding) :]) if hasattr(s.plugin, "transform")), None)
+    after = (
+        [] if layer.kind == "embedding" else steps[steps.index(rounding) :]
+    )  # its rows are looked up, not multiplied
+    tuning = next((s for s in reversed(after) if hasattr(s.plugin, "transform")), None)
     return Assignment(**base, rescaling=rescaling, rounding=rounding, tuning=tuning), ""
 
 

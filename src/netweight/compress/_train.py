@@ -57,7 +57,7 @@ class Outcome:
     factor: float | None
 
     def note(self) -> str:
-        parts = [f"{name} {self.before[name]:.3g} to {self.after[name]:.3g}" for name in self.before if name != "total"]
+        parts = [f"{name} {self.before[name]:.4g} to {self.after[name]:.4g}" for name in self.before if name != "total"]
         text = f"{', '.join(parts)} on held-out batches; best of {self.steps} steps: {self.best}"
         if self.factor not in (None, 1.0):
             text += f"; sliced_wasserstein times {self.factor:.3g}"
@@ -168,6 +168,7 @@ class Trainer:
                 leaf.grad = gradients.get(id(leaf))
             optimizer.step(_share(schedule, step))
             self._keep_within(schedule.bounds)
+            self.problem.progress("train", step + 1, schedule.steps)
             if (step + 1) % per_pass == 0 or step + 1 == schedule.steps:
                 yield step + 1
 

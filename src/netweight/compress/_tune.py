@@ -67,6 +67,8 @@ def tune(
     step = plan.tuning
     if step is None:
         return
+    if model.kind != "causal-lm" and str(getattr(step.settings, "loss", {}).get("use", "")).startswith("kl"):
+        raise CompressError(f'{step.use}: {model.name} gives no logits for kl to compare; use loss = "mse" or "cosine"')
     with torch.no_grad(), models.evaluating(model.module), pool(threads) as workers:
         progress("the original's outputs", 0, len(batches))
         models.release(model, "")  # what the walker left is no longer the original

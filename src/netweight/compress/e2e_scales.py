@@ -29,7 +29,7 @@ STATS = "block"
 
 class Settings(Training):
     loss: str | dict[str, Any] = Field(
-        "kl", description="what is minimized, on logits: a name, or a table with its settings"
+        "kl", validate_default=True, description="what is minimized, on logits: a name, or a table with its settings"
     )
     epochs: int = Field(2, ge=1, description="passes over the calibration batches")
     lr: float = Field(1e-3, gt=0, description="Adam's rate for the logarithms of scales")

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from netweight import artifact, models
-from netweight.compress import Plan, parts
+from netweight.compress import Assignment, Plan, parts
 from netweight.data import Calibration
 from netweight.errors import ResourceError
 from netweight.ledger import Ledger
 from netweight.models import Layer, Model
-from netweight.recipe import Recipe
+from netweight.recipe import Recipe, Step
 
 PROBE_TOKENS = 32  # what a model is run on where no step needs data
 FLOAT_BYTES = 4
@@ -36,6 +36,7 @@ COPIES = 3  # of a part's weights at once: as filled, as handed out, as bytes on
 TRAINED = (
     8  # copies of a trained weight: as trained, its gradients, Adam's two moments, the best so far, the rounded one
 )
+LOGITS = 6  # tensors as large as the logits alive at once on the way back from a loss on them
 TAPE = 12  # tensors as wide as a block's widest that one pass keeps for its way back
 ACTIVATIONS = 4  # tensors as wide as a block's widest that are alive at once in a forward pass
 
@@ -107,7 +108,7 @@ def estimate(
             flops += 2.0 * outputs * inputs * asked.positions * (PASSES[memory] if plan.needs_data else 1)
         if assignment.rounding is None:
             continue
-        for number, step in enumerate(steps := [*assignment.rescaling, assignment.rounding]):
+        for number, step in enumerate(steps := _steps(assignment)):
             if any(step is other for other in steps[:number]):
                 continue
             if hasattr(step.plugin, "steps"):
@@ -131,9 +132,22 @@ def estimate(
         + (1 if memory == "lean" else 2) * hidden,  # at first all are in memory
         hidden + 2 * asked.batch * _vocabulary(model) * FLOAT_BYTES,
         2 * min(bytes_after, artifact.SHARD_BYTES),
+        _whole_bytes(plan, own, _vocabulary(model), threads, asked) + hidden,
     )
     seconds = flops / speed + alone_s / threads + len(parts(model)) * PART_S
     return Estimate(seconds, int(peak), 2 * bytes_after + files * hidden, flops, speed)
+
+
+def _steps(assignment: Assignment) -> list[Step]:
+    return [*assignment.rescaling, *(step for step in (assignment.rounding, assignment.tuning) if step)]
+
+
+def _whole_bytes(plan: Plan, layers: Mapping[str, Layer], vocabulary: int, threads: int, asked: Work) -> int:
+    """Memory of tuning: all weights as they are, as computed and as each thread's gradients, and each thread's logits."""
+    if not plan.tuning:
+        return 0
+    weights = sum(outputs * inputs for outputs, inputs in (layer.shape for layer in layers.values()))
+    return FLOAT_BYTES * (weights * (3 + threads) + threads * LOGITS * asked.batch * vocabulary)
 
 
 def _part_bytes(plan: Plan, layers: Mapping[str, Layer], threads: int, memory: str, asked: Work) -> int:

@@ -58,5 +58,7 @@ def _rows(x: Tensor, group: int) -> Tensor:
     if group == 1:
         return x.reshape(-1, x.shape[-1])
     if x.dim() < 2 or x.shape[-2] % group:
-        raise SettingsError(f"sliced_wasserstein: group = {group} does not divide the {x.shape[-2]} tokens of a window")
+        raise SettingsError(
+            f"sliced_wasserstein: group = {group} does not divide the {x.shape[-2]} tokens of a window; choose one that does, or 1"
+        )
     return x.reshape(-1, group * x.shape[-1])

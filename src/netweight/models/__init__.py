@@ -14,7 +14,16 @@ from netweight.models._forward import (
     run_tail,
 )
 from netweight.models._inputs import stage_input
-from netweight.models._layers import Layer, is_row_major, layers, matrix_of, matrix_shape, set_matrix, stored_layout
+from netweight.models._layers import (
+    Layer,
+    is_row_major,
+    kind_of,
+    layers,
+    matrix_of,
+    matrix_shape,
+    set_matrix,
+    stored_layout,
+)
 from netweight.models._load import load
 from netweight.models._model import Model, blocks, feeds
 from netweight.models._parts import (
@@ -55,6 +64,7 @@ __all__ = [
     "is_convolution",
     "is_row_major",
     "kept_bytes",
+    "kind_of",
     "layers",
     "load",
     "materialize",
