@@ -204,6 +204,30 @@ def test_gradients_are_those_of_the_straight_through_estimator(format_name):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "format_name",
+    ["int2-g32", "int3-sym-g32", "int4-channel", "int2-g32-fz", "int3-g32-s6", "nvfp4", "nf4", "int2-g48-ragged"],
+)
+def test_codes_under_another_scale_and_the_gradient_of_that_scale(format_name):
+    """Against decoding by the format itself, and sums of gradient times level taken element by element."""
+    e2e, format = registry.find("netweight.compress", "e2e_scales"), formats.get(format_name)
+    q = formats.quantize(torch.randn(6, 64, generator=torch.Generator().manual_seed(0)), format)
+    scale = (q.scale * 1.25).requires_grad_()
+    up = torch.randn(6, 64, generator=torch.Generator().manual_seed(1))
+    value = e2e._Rescaled.apply(scale, q)
+    want = formats.QTensor(q.codes, dataclasses.replace(q.params, scale_RG=scale.detach()), format).decode()
+    assert torch.equal(value, want)
+    (got,) = torch.autograd.grad(value, scale, up)
+    width = format.group or 64
+    level = want.double() / formats.expand(dataclasses.replace(q.params, scale_RG=scale.detach()), format, (6, 64))[0]
+    for row in range(6):
+        for group in range(scale.shape[1]):
+            part = slice(group * width, (group + 1) * width)
+            assert float(got[row, group]) == pytest.approx(
+                float((up[row, part] * level[row, part]).sum()), rel=1e-4, abs=1e-5
+            )
+
+
 @pytest.mark.parametrize("format_name", ["int2-g32", "int3-sym-g32", "int2-g32-fz", "nvfp4", "e2m1-g32"])
 def test_each_weight_lies_between_the_levels_around_it(format_name):
     format = formats.get(format_name)

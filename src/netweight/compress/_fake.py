@@ -80,6 +80,15 @@ def decoded(weight_OI: Tensor, params: Params, format: Format) -> Tensor:
     return encode(weight_OI, params, format).decode(weight_OI.dtype)
 
 
+def under(q: QTensor, scale_RG: Tensor) -> Tensor:
+    """The decoded matrix of these codes under another scale, in few passes over memory where groups allow it."""
+    format, grouped = q.format, _whole_groups(q.codes, q.format)
+    if format.family == "integer" and grouped is not None:
+        zero = 2.0 ** (format.bits - 1) if q.zero is None else q.zero.unsqueeze(-1)
+        return grouped.float().sub_(zero).mul_(scale_RG.unsqueeze(-1)).reshape(q.shape)
+    return QTensor(q.codes, replace(q.params, scale_RG=scale_RG), format).decode()
+
+
 def clipped(weight_OI: Tensor, value_OI: Tensor, params: Params, format: Format) -> Tensor:
     """1 for a weight beyond the range of the codes, else 0. In floats: comparisons are several times slower than sums here.
 

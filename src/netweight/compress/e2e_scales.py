@@ -49,12 +49,12 @@ class _Rescaled(torch.autograd.Function):
     def forward(ctx, scale_RG, q):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.q, ctx.shape = q, scale_RG.shape
         ctx.save_for_backward(scale_RG)
-        return QTensor(q.codes, replace(q.params, scale_RG=scale_RG.detach()), q.format).decode()
+        return _fake.under(q, scale_RG.detach())
 
     @staticmethod
     def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         (scale_RG,) = ctx.saved_tensors
-        value = QTensor(ctx.q.codes, replace(ctx.q.params, scale_RG=scale_RG), ctx.q.format).decode()
+        value = _fake.under(ctx.q, scale_RG)
         return _fake.per_block(value.mul_(gradient), ctx.q.format, ctx.shape) / scale_RG, None
 
 
