@@ -18,7 +18,9 @@ from scipy import stats
 
 import netweight
 import tiny
+from netweight import recipe, registry
 from netweight.errors import SettingsError
+from netweight.settings import parse
 from netweight.study import Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
 from netweight.study._recovery import fieller, seeds_needed, sign_flip
@@ -230,3 +232,16 @@ def test_a_wrong_recipe_is_said_before_anything_has_run(tmp_path):
 def test_a_study_without_a_model_says_so(tmp_path):
     with pytest.raises(SettingsError, match="--model"):
         netweight.study(GRID, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_every_study_that_comes_along_can_be_read_with_all_its_recipes(path):
+    found = load(path)
+    for cell in found.cells:
+        recipe.load(dict(cell.recipe))
+    for measure in found.measures:
+        plugin = registry.find("netweight.evaluate.metrics", measure.metric)
+        parse(plugin.Settings, measure.settings, measure.name)
+        assert measure.claim in (None, *(quantity.name for quantity in plugin.QUANTITIES))
