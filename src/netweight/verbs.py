@@ -157,9 +157,10 @@ def study(
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Findings:
-    """Compress by every recipe of a grid, measure each, and say what the differences show.
+    """Run a grid of recipes and say what the differences show.
 
-    Cells are kept as they are done: the same command goes on where it was interrupted, and does again only what changed.
+    Each recipe compresses the model, and the result is measured. Cells are kept as they are done: the
+    same command goes on where it was interrupted, and does again only what changed.
 
     Args:
       grid: the study (TOML): a common recipe, axes that are laid over it, seeds, what to measure, what to compare.
