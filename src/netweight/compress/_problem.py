@@ -25,21 +25,13 @@ Run = Callable[[nn.Module, int], Tensor]  # the block's output on a batch, by nu
 
 
 class Training(Settings):
-    """What every block method lets a recipe say."""
+    """What every method that trains lets a recipe say."""
 
     loss: str | dict[str, Any] = Field(
         "mse", validate_default=True, description="what is minimized: a name, or a table with its settings"
     )
     batch: int = Field(2, ge=1, description="calibration batches per step")
     held_out: float = Field(0.125, ge=0, lt=1, description="share of the batches that choose the best step")
-    inputs: Literal["quantized", "original"] = Field(
-        "quantized",
-        description="what a block is fed: outputs of the quantized blocks before it, or of the original ones",
-    )
-    aug_loss: bool = Field(
-        False,
-        description="match what the original block gives on the quantized states too, beside what it gave on its own",
-    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the matrix products while training")
 
     @field_validator("loss")
@@ -49,6 +41,19 @@ class Training(Settings):
             return losses.table(losses.make(value))
         except SettingsError as error:
             raise ValueError(str(error)) from error
+
+
+class BlockTraining(Training):
+    """What those let it say that train block by block."""
+
+    inputs: Literal["quantized", "original"] = Field(
+        "quantized",
+        description="what a block is fed: outputs of the quantized blocks before it, or of the original ones",
+    )
+    aug_loss: bool = Field(
+        False,
+        description="match what the original block gives on the quantized states too, beside what it gave on its own",
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netweight.compress import _fake, _start
 from netweight.compress._plugin import Solution
-from netweight.compress._problem import Piece, Problem, Reconstruction, Training
+from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.formats import Format, Params
 
@@ -23,7 +23,7 @@ SUMMARY = "train a block's weights, scales and zeros together against the origin
 STATS = "block"
 
 
-class Settings(Training):
+class Settings(BlockTraining):
     epochs: int = Field(10, ge=1, description="passes over the calibration batches")
     weight_lr: float = Field(1e-4, ge=0, description="Adam's rate for weights")
     scale_lr: float = Field(

@@ -22,7 +22,7 @@ from torch import Tensor
 from netweight import models
 from netweight.compress import _clip, _fake, _start
 from netweight.compress._plugin import Moments, Solution
-from netweight.compress._problem import Piece, Problem, Reconstruction, Training
+from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.errors import CompressError
 from netweight.formats import Format, Params
@@ -33,7 +33,7 @@ STATS = "block"
 FIRST = 4.0  # logit of the first factor in the paper: sigmoid(4) = 0.982
 
 
-class Settings(Training):
+class Settings(BlockTraining):
     epochs: int = Field(20, ge=1, description="passes over the calibration batches")
     clip_lr: float = Field(1e-2, ge=0, description="Adam's rate for the logits of the range's factors")
     let: bool = Field(False, description="learn channel scales too")

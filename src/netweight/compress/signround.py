@@ -14,7 +14,7 @@ from torch import Tensor
 
 from netweight.compress import _clip, _fake, _start
 from netweight.compress._plugin import Solution
-from netweight.compress._problem import Piece, Problem, Reconstruction, Training
+from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.formats import Format, Params
 
@@ -22,7 +22,7 @@ SUMMARY = "learn the rounding of each weight and the range of each group by sign
 STATS = "block"
 
 
-class Settings(Training):
+class Settings(BlockTraining):
     batch: int = Field(8, ge=1, description="calibration batches per step")
     iterations: int = Field(200, ge=1, description="steps")
     lr: float | None = Field(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from netweight.compress import _fake, _start
 from netweight.compress._plugin import Solution
-from netweight.compress._problem import Piece, Problem, Reconstruction, Training
+from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.formats import Format, Params, QTensor, encode
 
@@ -28,7 +28,7 @@ STATS = "block"
 HARD = 20.0  # a nu whose h is 0 or 1 and has no gradient
 
 
-class Settings(Training):
+class Settings(BlockTraining):
     soft: tuple[float, ...] = Field(
         (0.8, 0.6, 0.4, 0.25, 0.15, 0.08, 0.03, 0.005), description="shares of the weights still soft, stage by stage"
     )
