@@ -76,7 +76,8 @@ class Stepper:
     def step(self) -> float:
         begun = time.perf_counter()
         numbers = [(self.number + k) % len(self.trainer.train) for k in range(self.batch)]
-        gradients = self.trainer._gradients(numbers, self.number)
+        gradients = self.trainer._gradients(numbers)
+        self.trainer.taken += 1
         for leaf in self.optimizer.leaves:
             leaf.grad = gradients.get(id(leaf))
         self.optimizer.step(1.0)

@@ -14,7 +14,7 @@ from netweight.errors import ArtifactError
 class Row:
     """One module's fate.
 
-    ``weight_error`` is ||W' - W|| / ||W|| against the weight the last step was given; ``output_error`` the same for
+    ``weight_error`` is ||W' - W|| / ||W|| against the weight the rounding step was given; ``output_error`` the same for
     the layer's output on calibration data, sqrt(tr(D H D^T) / tr(W H W^T)) with D = W' - W and H the input's second
     moment.
     ``samples`` counts calibration rows (tokens, pixels) the layer saw. ``planned`` rows have no errors yet.

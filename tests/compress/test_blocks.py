@@ -153,10 +153,9 @@ def test_tesseraq_hardens_and_tunes(workers, to_the_end):
     weight = problem.module[0].weight.detach().clone()
     first = _start.params(weight, problem.formats["0"], "mse", None)
     _, q = _run("tesseraq", problem, settings)
-    order = [numbers for _ in soft for numbers in _order(problem, settings, 6)]
     want = oracle.tesseraq(
         weight.double(), 2, 32, first.scale_RG.double(), first.zero_RG.double(), _inputs(problem),
-        [t.double() for t in problem.targets[0]], soft, 6, order, 0.05, 0.01, 1e-4,
+        [t.double() for t in problem.targets[0]], soft, 6, _order(problem, settings, 18), 0.05, 0.01, 1e-4,
     )  # fmt: skip
     _agree(q, *want[:3])
     nearest = formats.encode(weight, first, problem.formats["0"]).codes
@@ -325,6 +324,32 @@ def test_held_out_batches_are_not_trained_on(workers):
     assert not set(trainer.held) & set(trainer.train)
     drawn = trainer._order()
     assert {next(drawn) for _ in range(12)} == set(trainer.train)
+
+
+def test_batches_and_directions_go_on_from_phase_to_phase(workers, monkeypatch):
+    problem = _problem(workers, batches=8)
+    settings = Training.model_validate({"held_out": 0.0, "batch": 2, "loss": {"use": "mse+sw", "sw": 0.1}})
+    trainer = Trainer(problem, [_Still(problem)], settings)
+    seen: list[tuple[int, int]] = []
+    backward = trainer._backward
+
+    def watched(plain, names, number):
+        seen.append((trainer.taken, number))
+        return backward(plain, names, number)
+
+    monkeypatch.setattr(trainer, "_backward", watched)
+    for _ in range(4):
+        trainer.phase(Schedule(1, {"weight": 1e-4}))
+    assert {number for _, number in seen} == set(range(8)), "four phases of one step see every batch once"
+    assert [step for step, _ in seen] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_the_note_says_what_the_losses_were_measured_on(workers):
+    problem = _problem(workers, batches=8)
+    for share, said in ((0.25, "on held-out batches"), (0.0, "on the batches trained on")):
+        trainer = Trainer(problem, [_Still(problem)], Training(held_out=share))
+        trainer.phase(Schedule(1, {"weight": 1e-4}))
+        assert said in trainer.result().note
 
 
 def test_a_block_without_batches_is_refused(workers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny_models import tiny_module
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import BertConfig, BertForMaskedLM, Qwen2Config, Qwen2ForCausalLM
 
 from netweight import models
 from netweight.errors import DataError
@@ -95,3 +95,13 @@ def test_no_batches_and_strange_batches_are_refused(ids_BT):
         models.capture_block_inputs(model, [ids_BT])
     with pytest.raises(DataError, match="does not take this batch"):
         models.capture_block_inputs(model, [{"input_ids": ids_BT + 1000}])
+
+
+def test_the_output_of_an_encoder_with_a_head_is_its_states():
+    module = BertForMaskedLM(
+        BertConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, vocab_size=64)
+    ).eval()
+    batch = {"input_ids": torch.arange(6)[None]}
+    with torch.no_grad():
+        want = module.bert(**batch).last_hidden_state
+        assert torch.equal(models.run_model(models.load(module), module, batch), want)

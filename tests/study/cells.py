@@ -18,6 +18,8 @@ def double(what, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     if what.get("die always"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if what.get("pid"):
+        (Path(folder) / "pid").write_text(str(os.getpid()))
     with (Path(folder) / "times.txt").open("a") as file:
         file.write("x")
     time.sleep(what.get("sleep", 0))

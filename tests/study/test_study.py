@@ -20,6 +20,8 @@ import netweight
 import tiny
 from netweight import recipe, registry
 from netweight.errors import SettingsError
+from netweight.jobs import _cell
+from netweight.jobs.compress import compress
 from netweight.settings import parse
 from netweight.study import Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
@@ -141,6 +143,37 @@ def test_kill_9_of_the_whole_study_loses_no_finished_cell(tmp_path):
     assert all((tmp_path / key / "result.json").read_bytes() == data for key, data in finished.items())
 
 
+def test_cells_end_when_the_study_is_killed_alone(tmp_path):
+    code = f"""
+        import sys; sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
+        from pathlib import Path
+        from study.cells import double
+        from netweight.study import Task, run
+        if __name__ == "__main__":
+            run([Task("k", {{"number": 1, "sleep": 600, "pid": True}}, "")], double, Path({str(tmp_path)!r}))
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    process = subprocess.Popen([sys.executable, str(script)])
+    while not (tmp_path / "k" / "times.txt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    child = int((tmp_path / "k" / "pid").read_text())
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and _state(child) != "Z":
+        assert time.monotonic() < deadline, "the cell outlived its study"
+        time.sleep(0.1)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
 # findings
 
 
@@ -220,6 +253,33 @@ def test_a_study_of_a_real_grid_measures_compares_and_goes_on(tmp_path, monkeypa
     netweight.study(grid, model=str(folder), out=tmp_path / "out")
     assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "cells").glob("*/result.json")}
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("when", ["artifact made", "numbers kept"])
+def test_a_cell_killed_between_its_artifact_and_its_result_is_done_again(when, tmp_path, monkeypatch):
+    folder = tiny.saved(tiny_llama(), tmp_path / "model")
+    tiny_tokenizer().save_pretrained(folder)
+    measures = [measure.model_dump() for measure in load(GRID).measures]
+    what = {"model": str(folder), "recipe": dict(load(GRID).cells[0].recipe), "measures": measures, "threads": 1}
+    place = tmp_path / "cell"
+    place.mkdir()
+    with monkeypatch.context() as patched:
+        if when == "artifact made":
+            patched.setattr(_cell, "evaluate", _stop)
+        else:
+            patched.setattr(_cell, "_clear", lambda place: _stop() if (place / _cell.SPENT).exists() else None)
+        with pytest.raises(KeyboardInterrupt):
+            _cell.work(what, str(place))
+    compressed = []
+    monkeypatch.setattr(_cell, "compress", lambda *a, **k: compressed.append(1) or compress(*a, **k))
+    found = _cell.work(what, str(place))
+    assert found["measures"]["ppl"]["value"] > 1
+    assert len(compressed) == (0 if when == "artifact made" else 1)
+    assert not list(place.rglob("*.safetensors"))
+
+
+def _stop(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_a_wrong_recipe_is_said_before_anything_has_run(tmp_path):

@@ -34,6 +34,10 @@ class Training(Settings):
     held_out: float = Field(0.125, ge=0, lt=1, description="share of the batches that choose the best step")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the matrix products while training")
 
+    def steps_in(self, passes: int, batches: int) -> int:
+        """Steps that so many passes over the batches take."""
+        return passes * max(1, batches // self.batch)
+
     @field_validator("loss")
     @classmethod
     def _complete(cls, value: str | dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +105,10 @@ class Piece(ABC):
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Parameters of the block by name, differentiable in what is trained."""
+
+    def unrounded(self) -> Tensor | None:
+        """(O, I): what the rounded weight is to be judged by, where that is not the layer's weight as it came."""
+        return None
 
     def solution(self) -> Solution | None:
         """The layer in its format; None for a piece that only changes other parameters."""

@@ -109,10 +109,10 @@ def solve(problem: Problem, plan: Plan, notes: Mapping[str, Sequence[str]]) -> d
             if solution is None:
                 continue
             layer = problem.layer(piece.name)
-            weight_OI = models.matrix_of(layer).clone()
-            decoded = solution.qtensor.decode()
+            given = piece.unrounded()
+            weight_OI = models.matrix_of(layer) if given is None else given
             said = (*notes.get(piece.name, ()), found.note)
-            result = measured(solution, decoded, weight_OI, None, said)
+            result = measured(solution, solution.qtensor.decode(), weight_OI, None, said)
             models.set_matrix(layer, result.decoded)
             done[piece.name] = replace(result, decoded=None)
     return_memory()

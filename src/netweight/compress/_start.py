@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from torch import Tensor
 from netweight import models
 from netweight.compress import _ranges, mse_clip
 from netweight.compress._plugin import Moments
-from netweight.compress._problem import Problem
+from netweight.compress._problem import Piece, Problem
 from netweight.formats import Format, Params, cast_scale, fit
 
+P = TypeVar("P", bound=Piece)
 Start = Literal["minmax", "mse", "output"]
 SEARCH = mse_clip.Settings(lowest=0.4, tries=13)
 
@@ -45,6 +47,12 @@ def positive(found: Params, format: Format) -> Params:
     return replace(
         found, scale_RG=torch.where(found.scale_RG > 0, found.scale_RG, cast_scale(found.scale_RG, found, format))
     )
+
+
+def pieces(problem: Problem, start: Start, make: Callable[[str, Tensor, Moments | None], P]) -> list[P]:
+    """One piece for each layer, made of its name, its matrix and, where the start asks for them, statistics of its input."""
+    stats = problem.moments() if start == "output" else {}
+    return list(problem.pool.map(lambda name: make(name, matrix(problem, name), stats.get(name)), problem.layers))
 
 
 def as_parameter(problem: Problem, name: str, weight_OI: Tensor) -> dict[str, Tensor]:

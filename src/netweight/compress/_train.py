@@ -55,10 +55,12 @@ class Outcome:
     best: int
     halved: int
     factor: float | None
+    held_out: bool  # or are the batches that choose those that were trained on?
 
     def note(self) -> str:
         parts = [f"{name} {self.before[name]:.4g} to {self.after[name]:.4g}" for name in self.before if name != "total"]
-        text = f"{', '.join(parts)} on held-out batches; best of {self.steps} steps: {self.best}"
+        where = "held-out batches" if self.held_out else "the batches trained on"
+        text = f"{', '.join(parts)} on {where}; best of {self.steps} steps: {self.best}"
         if self.factor not in (None, 1.0):
             text += f"; sliced_wasserstein times {self.factor:.3g}"
         return text + (f"; diverged, rates halved {self.halved} times" if self.halved else "")
@@ -81,18 +83,16 @@ class Trainer:
         self.idle: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
         for _ in range(problem.pool.threads):
             self.idle.put(_skeleton(problem.module))
-        self.factor_from(self.train[0])
+        self.drawn = self._order()  # goes on from phase to phase, as do the steps taken: nothing is drawn twice
+        self.taken = 0
         self.outcome: Outcome | None = None
         self.begun: tuple[dict[str, float], list[Tensor]] | None = None
-
-    def factor_from(self, number: int) -> None:
-        """Self-scaling is settled once, on the first batch, before any thread could be the first by chance."""
-        values = self._values(False)
-        self._losses(values, number, "factor")
+        # self-scaling is settled here, on the first batch, before any thread could be the first by chance
+        self._losses(self._values(), self.train[0], "factor")
 
     def held_loss(self) -> dict[str, float]:
-        """The loss and its terms on the held-out batches, always with the same directions."""
-        values = self._values(False)
+        """The loss and its terms on the batches that choose, always with the same directions."""
+        values = self._values()
         found = list(self.problem.pool.map(lambda n: self._losses(values, n, "held"), self.held))
         return {key: math.fsum(row[key] for row in found) / len(found) for key in found[0]}
 
@@ -123,14 +123,14 @@ class Trainer:
             after = best
         else:
             after, best_step = self.held_loss(), schedule.steps
-        self.outcome = self._joined(Outcome(before, after, schedule.steps, best_step, halved, self.loss.factor))
+        self.outcome = self._joined(self._outcome(before, after, schedule.steps, best_step, halved))
         return self.outcome
 
     def from_here(self) -> None:
         """What the pieces hold now is where training begins, and what is kept should it not get better."""
         found = self.held_loss()
         self.begun = found, self._snapshot()
-        self.outcome = Outcome(found, found, 0, 0, 0, self.loss.factor)
+        self.outcome = self._outcome(found, found, 0, 0, 0)
 
     def to_here(self) -> None:
         """What the pieces hold now is the result, unless it is worse than where training began."""
@@ -154,16 +154,21 @@ class Trainer:
         if old is None:
             return new
         best = old.best if not new.best else old.steps + new.best
-        return Outcome(old.before, new.after, old.steps + new.steps, best, old.halved + new.halved, new.factor)
+        return self._outcome(old.before, new.after, old.steps + new.steps, best, old.halved + new.halved)
+
+    def _outcome(
+        self, before: dict[str, float], after: dict[str, float], steps: int, best: int, halved: int
+    ) -> Outcome:
+        return Outcome(before, after, steps, best, halved, self.loss.factor, self.held != self.train)
 
     def _steps(self, schedule: Schedule, share: float) -> Iterator[int]:
         """Steps done, after every pass over the batches and at the end."""
         optimizer = _optimizer(self.pieces, schedule, share)
-        order = self._order()
         per_pass = max(1, len(self.train) // self.settings.batch)
         for step in range(schedule.steps):
-            numbers = [next(order) for _ in range(min(self.settings.batch, len(self.train)))]
-            gradients = self._gradients(numbers, step)
+            numbers = [next(self.drawn) for _ in range(min(self.settings.batch, len(self.train)))]
+            gradients = self._gradients(numbers)
+            self.taken += 1
             for leaf in optimizer.leaves:
                 leaf.grad = gradients.get(id(leaf))
             optimizer.step(_share(schedule, step))
@@ -185,19 +190,14 @@ class Trainer:
             for index in torch.randperm(len(self.train), generator=generator).tolist():
                 yield self.train[index]
 
-    def _gradients(self, numbers: Sequence[int], step: int) -> dict[int, Tensor]:
+    def _gradients(self, numbers: Sequence[int]) -> dict[int, Tensor]:
         """Of the mean loss over these batches, by leaf."""
         pool = self.problem.pool
-
-        def value(piece: Piece) -> dict[str, Tensor]:
-            with torch.enable_grad():
-                return piece.tensors()
-
-        decided = list(pool.map(value, self.pieces))
+        decided = self._decided(grad=True)
         names = [name for tensors in decided for name in tensors]
         plain = {name: tensor.detach() for tensors in decided for name, tensor in tensors.items()}
         totals: list[Tensor] | None = None
-        for found in pool.map(lambda number: self._backward(plain, names, number, step), numbers):
+        for found in pool.map(lambda number: self._backward(plain, names, number), numbers):
             if totals is None:
                 totals = found
             else:
@@ -222,10 +222,10 @@ class Trainer:
                     summed[id(leaf)] = summed[id(leaf)] + gradient if id(leaf) in summed else gradient
         return summed
 
-    def _backward(self, plain: Mapping[str, Tensor], names: Sequence[str], number: int, step: int) -> list[Tensor]:
+    def _backward(self, plain: Mapping[str, Tensor], names: Sequence[str], number: int) -> list[Tensor]:
         with torch.enable_grad():
             leaves = {name: plain[name].detach().requires_grad_() for name in names}
-            total = self._terms(leaves, number, step).total
+            total = self._terms(leaves, number, self.taken).total
             if not bool(torch.isfinite(total.detach())):
                 raise _Diverged
             found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
@@ -254,12 +254,17 @@ class Trainer:
         parts = {key: math.fsum(terms.parts[key] for terms in found) for key in found[0].parts}
         return losses.Terms(sum(terms.total for terms in found[1:]) + found[0].total, parts)  # pyright: ignore[reportArgumentType]
 
-    def _values(self, grad: bool) -> dict[str, Tensor]:
+    def _decided(self, *, grad: bool) -> list[dict[str, Tensor]]:
+        """The block's tensors as the pieces give them, piece by piece."""
+
         def value(piece: Piece) -> dict[str, Tensor]:
             with torch.set_grad_enabled(grad):
                 return piece.tensors()
 
-        return {name: t for tensors in self.problem.pool.map(value, self.pieces) for name, t in tensors.items()}
+        return list(self.problem.pool.map(value, self.pieces))
+
+    def _values(self) -> dict[str, Tensor]:
+        return {name: tensor for tensors in self._decided(grad=False) for name, tensor in tensors.items()}
 
     def _snapshot(self) -> list[Tensor]:
         return [leaf.detach().clone() for leaf in self.leaves]

@@ -1,4 +1,4 @@
-"""Train the whole rounded model against the original: the one pass that sees the last layer's output and the first layer's scales together.
+"""Train the whole rounded model against the original: the pass that sees the last layer's output and the first layer's scales.
 
 The original's outputs are computed once (of a language model what its head reads, from which logits follow as they are needed). Then
 the rounded model takes its place, and the same loop that trains blocks trains it as one.
@@ -7,6 +7,7 @@ the rounded model takes its place, and the same loop that trains blocks trains i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +70,7 @@ def tune(
         return
     if model.kind != "causal-lm" and str(getattr(step.settings, "loss", {}).get("use", "")).startswith("kl"):
         raise CompressError(f'{step.use}: {model.name} gives no logits for kl to compare; use loss = "mse" or "cosine"')
-    with torch.no_grad(), models.evaluating(model.module), pool(threads) as workers:
+    with torch.no_grad(), models.evaluating(model.module), pool(threads) as workers, ExitStack() as evaluated:
         progress("the original's outputs", 0, len(batches))
         models.release(model, "")  # what the walker left is no longer the original
         models.materialize(model, "")
@@ -78,6 +79,7 @@ def tune(
         model = student()
         models.materialize(model, "")
         return_memory()
+        evaluated.enter_context(models.evaluating(model.module))  # of a live module this is another copy
         lot = {name: q for name, q in qtensors.items() if plan.assignments[name].tuning}
         problem = Problem(
             name="",

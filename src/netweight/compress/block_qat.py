@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from netweight.compress import _fake, _start
-from netweight.compress._plugin import Solution
+from netweight.compress._plugin import Moments, Solution
 from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.formats import Format, Params
@@ -25,9 +25,9 @@ STATS = "block"
 
 class Settings(BlockTraining):
     epochs: int = Field(10, ge=1, description="passes over the calibration batches")
-    weight_lr: float = Field(1e-4, ge=0, description="Adam's rate for weights")
+    weight_lr: float = Field(1e-3, ge=0, description="Adam's rate for weights")
     scale_lr: float = Field(
-        1e-4, ge=0, description="Adam's rate for scales, as a share of each, and for zeros, in codes"
+        1e-3, ge=0, description="Adam's rate for scales, as a share of each, and for zeros, in codes"
     )
     start: _start.Start = Field(
         "output", description="first scales: min/max, or the range with the least weight or output error"
@@ -36,7 +36,7 @@ class Settings(BlockTraining):
 
 def steps(settings: Settings, batches: int) -> int:
     """Steps in all, for an estimate of the time and for training itself."""
-    return settings.epochs * max(1, batches // settings.batch)
+    return settings.steps_in(settings.epochs, batches)
 
 
 class _Layer(Piece):
@@ -75,15 +75,12 @@ def reconstruct(problem: Problem, settings: Settings) -> Reconstruction:
 
     Raises: CompressError: no batches, or a loss that is not finite from the start.
     """
-    stats = problem.moments() if settings.start == "output" else {}
 
-    def piece(name: str) -> Piece:
-        weight = _start.matrix(problem, name)
-        first = _start.params(weight, problem.formats[name], settings.start, stats.get(name))
-        return _Layer(problem, name, weight, first, settings)
+    def piece(name: str, weight_OI: Tensor, stats: Moments | None) -> _Layer:
+        first = _start.params(weight_OI, problem.formats[name], settings.start, stats)
+        return _Layer(problem, name, weight_OI, first, settings)
 
-    pieces = list(problem.pool.map(piece, problem.layers))
-    trainer = Trainer(problem, pieces, settings)
+    trainer = Trainer(problem, _start.pieces(problem, settings.start, piece), settings)
     rates = {"weight": settings.weight_lr, "scale": settings.scale_lr, "zero": settings.scale_lr}
     trainer.phase(Schedule(steps(settings, len(trainer.train)), rates, shape="cosine"))
     return trainer.result()

@@ -39,7 +39,7 @@ class Settings(Training):
 
 def steps(settings: Settings, batches: int) -> int:
     """Steps in all."""
-    return settings.epochs * max(1, batches // settings.batch)
+    return settings.steps_in(settings.epochs, batches)
 
 
 class _Rescaled(torch.autograd.Function):

@@ -12,7 +12,6 @@ tie channels together. Source: Shao et al., arXiv 2308.13137.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -48,7 +47,7 @@ class Settings(BlockTraining):
 
 def steps(settings: Settings, batches: int) -> int:
     """Steps in all."""
-    return settings.epochs * max(1, batches // settings.batch)
+    return settings.steps_in(settings.epochs, batches)
 
 
 def check(format: Format, settings: Settings) -> None:
@@ -104,6 +103,11 @@ class _Layer(Piece):
         return found
 
     @torch.no_grad()
+    def unrounded(self) -> Tensor:
+        """With the channel scales folded in."""
+        return self._now()[0]
+
+    @torch.no_grad()
     def solution(self) -> Solution:
         return Solution(_fake.quantized(*self._now(), self.format))
 
@@ -130,24 +134,20 @@ def reconstruct(problem: Problem, settings: Settings) -> Reconstruction:
 
     Raises: CompressError: ``let`` where nothing before the layers can take scales up; no batches; a loss that is not finite.
     """
-    stats = problem.moments() if settings.start == "output" or settings.let else {}
-    columns, rows, sources = _channel_scales(problem, settings, stats) if settings.let else ({}, {}, [])
+    columns, rows, sources = _channel_scales(problem, settings) if settings.let else ({}, {}, [])
 
-    def piece(name: str) -> Piece:
-        weight, format = _start.matrix(problem, name), problem.formats[name]
-        ratio = _start.ratio(weight, format, settings.start, stats.get(name))
-        return _Layer(problem, name, weight, ratio, columns.get(name), rows.get(name))
+    def piece(name: str, weight_OI: Tensor, stats: Moments | None) -> _Layer:
+        ratio = _start.ratio(weight_OI, problem.formats[name], settings.start, stats)
+        return _Layer(problem, name, weight_OI, ratio, columns.get(name), rows.get(name))
 
-    trainer = Trainer(problem, [*problem.pool.map(piece, problem.layers), *sources], settings)
+    trainer = Trainer(problem, [*_start.pieces(problem, settings.start, piece), *sources], settings)
     clip, scale = settings.clip_lr, settings.let_lr
     rates = {"low": clip, "high": clip, "columns": scale}
     trainer.phase(Schedule(steps(settings, len(trainer.train)), rates))
     return trainer.result()
 
 
-def _channel_scales(
-    problem: Problem, settings: Settings, stats: Mapping[str, Moments | None]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Piece]]:
+def _channel_scales(problem: Problem, settings: Settings) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Piece]]:
     """Logarithms of the scales of each layer's columns, of each layer's rows, and the sources that are not layers here."""
     usable = [f for f in problem.feeds if all(name in problem.layers for name in f.layers)]
     if not usable:
@@ -155,6 +155,7 @@ def _channel_scales(
             "let = true needs a norm or a layer before the layers it scales, and this model's family knows of none here; "
             "use let = false"
         )
+    stats = problem.moments() if settings.let_start == "smooth" else {}
     columns: dict[str, Tensor] = {}
     rows: dict[str, Tensor] = {}
     sources: list[Piece] = []

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from netweight.compress import _clip, _fake, _start
-from netweight.compress._plugin import Solution
+from netweight.compress._plugin import Moments, Solution
 from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.formats import Format, Params
@@ -72,13 +72,12 @@ def reconstruct(problem: Problem, settings: Settings) -> Reconstruction:
 
     Raises: CompressError: no batches, or a loss that is not finite from the start.
     """
-    stats = problem.moments() if settings.start == "output" else {}
 
-    def piece(name: str) -> Piece:
-        weight, format = _start.matrix(problem, name), problem.formats[name]
-        return _Layer(problem, name, weight, _start.ratio(weight, format, settings.start, stats.get(name)))
+    def piece(name: str, weight_OI: Tensor, stats: Moments | None) -> _Layer:
+        ratio = _start.ratio(weight_OI, problem.formats[name], settings.start, stats)
+        return _Layer(problem, name, weight_OI, ratio)
 
-    trainer = Trainer(problem, list(problem.pool.map(piece, problem.layers)), settings)
+    trainer = Trainer(problem, _start.pieces(problem, settings.start, piece), settings)
     rate = settings.lr or 1 / settings.iterations
     ends = rate if settings.range_lr is None else settings.range_lr
     bounds = {"rounding": (-0.5, 0.5), "low": (0.0, 1.0), "high": (0.0, 1.0)}

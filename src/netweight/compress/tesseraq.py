@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from netweight.compress import _fake, _start
-from netweight.compress._plugin import Solution
+from netweight.compress._plugin import Moments, Solution
 from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
 from netweight.compress._train import Schedule, Trainer
 from netweight.formats import Format, Params, QTensor, encode
@@ -129,13 +129,12 @@ def reconstruct(problem: Problem, settings: Settings) -> Reconstruction:
 
     Raises: CompressError: no batches, or a loss that is not finite from the start.
     """
-    stats = problem.moments() if settings.start == "output" else {}
 
-    def piece(name: str) -> _Layer:
-        weight, format = _start.matrix(problem, name), problem.formats[name]
-        return _Layer(problem, name, weight, _start.params(weight, format, settings.start, stats.get(name)))
+    def piece(name: str, weight_OI: Tensor, stats: Moments | None) -> _Layer:
+        first = _start.params(weight_OI, problem.formats[name], settings.start, stats)
+        return _Layer(problem, name, weight_OI, first)
 
-    pieces = list(problem.pool.map(piece, problem.layers))
+    pieces = _start.pieces(problem, settings.start, piece)
     trainer = Trainer(problem, pieces, settings)
     first = [layer.trained["rounding"].detach().clone() for layer in pieces]
     for layer in pieces:

@@ -16,6 +16,7 @@ from netweight.jobs.compress import compress
 from netweight.jobs.evaluate import evaluate
 from netweight.study import Measure
 
+MADE, SPENT = "artifact", "artifact.spent"
 KEPT = ("ledger.jsonl", "recipe.toml", "netweight.json", "claims.jsonl", "run.json")
 
 
@@ -28,19 +29,29 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
     place, threads = Path(folder), int(what["threads"])
     subject: Any = what["model"]
     run: dict[str, Any] = {}
+    _clear(place)
     if what["recipe"] is not None:
-        compress(what["model"], dict(what["recipe"]), out=place / "artifact", threads=threads)
-        subject = open_artifact(place / "artifact")
+        if not (
+            place / MADE
+        ).exists():  # a killed cell may have come this far: an artifact is there whole or not at all
+            compress(what["model"], dict(what["recipe"]), out=place / MADE, threads=threads)
+        subject = open_artifact(place / MADE)
         run = {"bytes": subject.nbytes} | subject.run
     measures = [Measure.model_validate(row) for row in what["measures"]]
     reader = models.load(what["model"])
     found = {measure.name: _measured(measure, subject, reader, threads) for measure in measures}
     if what["recipe"] is not None:
         for name in KEPT:
-            if (place / "artifact" / name).is_file():
-                shutil.copy(place / "artifact" / name, place / name)
-        shutil.rmtree(place / "artifact")
+            if (place / MADE / name).is_file():
+                shutil.copy(place / MADE / name, place / name)
+        (place / MADE).rename(place / SPENT)  # half an artifact must not be taken for a whole one
+        _clear(place)
     return {"measures": found, "run": {key: run[key] for key in ("bytes", "seconds", "peak_bytes") if key in run}}
+
+
+def _clear(place: Path) -> None:
+    if (place / SPENT).exists():
+        shutil.rmtree(place / SPENT)
 
 
 def _measured(measure: Measure, subject: Any, reader: models.Model, threads: int) -> dict[str, Any]:

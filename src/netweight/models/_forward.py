@@ -110,18 +110,18 @@ def run_model(model: Model, module: nn.Module, batch: Any) -> Tensor:
     Returns:
       (B, T, V) logits of a language model, (B, T, D) last hidden states of an encoder, the first tensor of a plain module's output.
     """
-    if model.kind == "module":
-        args, kwargs = _plain(batch).call(0)
-        return first_tensor(module(*args, **kwargs))
-    found = module(**({"use_cache": False} if model.kind == "causal-lm" else {}), **batch)
-    return found.logits if model.kind == "causal-lm" else found.last_hidden_state
+    if model.kind == "causal-lm":
+        return module(use_cache=False, **batch).logits
+    return final_states(model, module, batch)
 
 
 def final_states(model: Model, module: nn.Module, batch: Any) -> Tensor:
     """What the head of a language model reads, (B, T, D); of other models the same as ``run_model``."""
-    if model.kind != "causal-lm":
-        return run_model(model, module, batch)
-    return module.get_submodule(base_path(module))(use_cache=False, **batch).last_hidden_state
+    if model.kind == "module":
+        args, kwargs = _plain(batch).call(0)
+        return first_tensor(module(*args, **kwargs))
+    options = {"use_cache": False} if model.kind == "causal-lm" else {}
+    return module.get_submodule(base_path(module))(**options, **batch).last_hidden_state
 
 
 def _plain(batch: Any) -> BlockInputs:

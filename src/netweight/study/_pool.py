@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +100,7 @@ def read(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
 
 def _child(work: Work, what: dict[str, Any], folder: str) -> None:
     """In the new process: do the work and keep what came of it, a failure as well."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     Path(folder).mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     try:
@@ -109,6 +111,13 @@ def _child(work: Work, what: dict[str, Any], folder: str) -> None:
         (Path(folder) / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         found = {"failure": f"{type(error).__name__}: {error} (see traceback.txt)"}
     _keep(Path(folder), {**found, "seconds": round(time.monotonic() - begun, 1)})
+
+
+def _end_with(parent: int) -> None:
+    """End when the study does, even if it was killed and could say nothing."""
+    while os.getppid() == parent:
+        time.sleep(POLL_S)
+    os._exit(1)
 
 
 def _keep(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
