@@ -15,6 +15,7 @@ import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--window-length", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=1, help="contestants at work at a time, each with --threads")
     parser.add_argument(
         "--work",
         type=Path,
@@ -121,16 +123,25 @@ def compress(given: argparse.Namespace, who: Contestant, tokens: Path, repeat: i
 
 def run_all(given: argparse.Namespace, tokens: Path) -> list[dict[str, Any]]:
     """Every repeat of every contestant, interleaved. Weights equal to those of an earlier repeat are removed."""
-    results: list[dict[str, Any]] = []
-    for repeat in range(given.repeats):
-        for who in given.run:
-            print(f"repeat {repeat + 1}/{given.repeats}: {who.name}", flush=True)
-            result = compress(given, who, tokens, repeat)
-            seconds = result.get("load_quantize_save_seconds", 0.0)
-            print(f"  {result.get('failed') or f'{seconds:.1f} s'}", flush=True)
-            if "out" in result and any(r.get("weights_sha256") == result["weights_sha256"] for r in results):
-                (given.work / result["out"] / "weights.safetensors").unlink()
-            results.append(result)
+
+    def one(job: tuple[int, Contestant]) -> dict[str, Any]:
+        repeat, who = job
+        print(f"repeat {repeat + 1}/{given.repeats}: {who.name}", flush=True)
+        result = compress(given, who, tokens, repeat)
+        seconds = result.get("load_quantize_save_seconds", 0.0)
+        print(f"  {who.name}: {result.get('failed') or f'{seconds:.1f} s'}", flush=True)
+        return result
+
+    jobs = [(repeat, who) for repeat in range(given.repeats) for who in given.run]
+    with ThreadPoolExecutor(given.at_once) as workers:
+        results = list(workers.map(one, jobs))
+    seen: set[str] = set()
+    for result in results:
+        if "out" not in result:
+            continue
+        if result["weights_sha256"] in seen:
+            (given.work / result["out"] / "weights.safetensors").unlink(missing_ok=True)
+        seen.add(result["weights_sha256"])
     return results
 
 
@@ -226,7 +237,8 @@ def page(given: argparse.Namespace, summary: dict[str, Any], facts: dict[str, An
     lines = [
         f"# int{given.bits}-g{given.group}, {given.samples} x {given.length} calibration tokens",
         "",
-        f"{facts['cpu']}, {facts['threads']} threads of {facts['cores']}; {facts['date']}; {given.repeats} interleaved repeats.",
+        f"{facts['cpu']}, {facts['threads']} threads of {facts['cores']}; {facts['date']}; {given.repeats} interleaved repeats, "
+        f"{given.at_once} contestants at a time.",
         f"Perplexity on {given.windows} windows of {given.window_length} tokens, {given.test_text.name}; 95 % BCa bootstrap.",
         "",
         "| contestant | version | bits per weight | perplexity | load+quantize+save s (range) | peak MB | fallbacks |",

@@ -10,8 +10,10 @@ import pytest
 
 from netweight.claim import Claim, Comparison
 from netweight.cli import _render
+from netweight.jobs.study import Findings
 from netweight.jobs.weigh import Part, Projection, Weighing
 from netweight.ledger import Ledger, Row
+from netweight.study import Recovery
 
 
 def shown(capsys, value) -> str:
@@ -196,3 +198,19 @@ def test_nothing_is_shown_of_nothing(capsys):
 )
 def test_sizes_are_in_decimal_units(count, text):
     assert _render.size(count) == text
+
+
+def test_a_study_shows_every_comparison_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    row = Recovery(
+        "omniquant", "hybrid", "perplexity", 5, 539.3, 487.4, 249.1, 51.89, 10.69, 93.08, 0.0625, 0.125,
+        0.179, 0.131, None, 3, "confirmed",
+    )  # fmt: skip
+    cells = ({"loss": "base", "seed": 0, "key": "a"}, {"loss": "hybrid", "seed": 0, "key": "b", "failure": "it died"})
+    text = shown(capsys, Findings("sw", {"perplexity": 249.1}, cells, (row,), "base", Path("out")))
+    for said in (
+        "sw: 1 of 2 cells done", "failed: hybrid, 0: it died", "omniquant: hybrid against base, perplexity",
+        "249.1 original, 539.3 base, 487.4 hybrid", "51.89 (10.69 to 93.08) over 5 seeds, p 0.125",
+        "17.9 % (13.1 % to unbounded) of what base lost", "confirmed", "3 seeds", "study.json",
+    ):  # fmt: skip
+        assert said in text

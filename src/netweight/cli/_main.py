@@ -49,7 +49,9 @@ def _dispatch(arguments: list[str]) -> int:
         return command.main(arguments or ["--help"], prog_name="netweight", standalone_mode=False) or 0
     except TyperException as error:
         message = error.format_message().replace("Value error, ", "")  # how pydantic starts a refusal
-        print(f"error: {message} (netweight --help lists the verbs and their options)", file=sys.stderr)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "netweight"
+        print(f"error: {message} (see {command} --help)", file=sys.stderr)
         return 2
 
 

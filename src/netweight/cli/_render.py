@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
     from netweight.ledger import Ledger, Row
+    from netweight.study import Recovery
 
 STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 STYLE |= {"holds": "green", "not checked": "yellow", "fails": "bold red"}
@@ -293,23 +294,33 @@ def _speed(speed: Speed | None) -> str:
 
 
 def _findings(findings: Findings) -> RenderableType:
-    numeric = ("seeds", "baseline", "value", "original", "gain", "95 % interval", "p (Holm)", "recovered", "to settle")
-    table = _table(findings.name, "setting", "", "measure", *numeric, "", right=numeric)
-    for row in findings.comparisons:
-        percent = [None if x is None else f"{100 * x:.3g} %" for x in (row.share, row.share_low, row.share_high)]
-        recovered = f"{percent[0] or '–'} [{percent[1] or 'unbounded'}, {percent[2] or 'unbounded'}]"
-        table.add_row(
-            Text(row.setting), Text(row.value), Text(row.measure), str(row.n), number(row.baseline), number(row.other),
-            number(row.original), number(row.difference), _interval(row.low, row.high), number(row.adjusted_p),
-            recovered, "–" if row.seeds_to_settle is None else f"{row.seeds_to_settle} seeds", row.verdict,
-        )  # fmt: skip
+    """A paragraph for each comparison: so many numbers fit no table that a terminal could show."""
     failed = [row for row in findings.cells if "failure" in row]
-    lines: list[RenderableType] = [
-        table,
-        Text(f"{len(findings.cells) - len(failed)} of {len(findings.cells)} cells done"),
-    ]
+    done = len(findings.cells) - len(failed)
+    lines: list[RenderableType] = [Text(f"{findings.name}: {done} of {len(findings.cells)} cells done")]
     lines += [Text(f"failed: {_cell(row)}: {row['failure']}", style=STYLE["warning"]) for row in failed]
-    return Group(*lines, _path(findings.path / "study.json"))
+    for row in findings.comparisons:
+        title = f"{row.setting}: " if row.setting else ""
+        lines += [Text(""), Text(f"{title}{row.value} against {findings.baseline}, {row.measure}", style="bold")]
+        lines.append(_comparison(row, findings.baseline))
+    return Group(*lines, Text(""), _path(findings.path / "study.json"))
+
+
+def _comparison(row: Recovery, baseline: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(
+        "  mean", f"{number(row.original)} original, {number(row.baseline)} {baseline}, {number(row.other)} {row.value}"
+    )
+    p = "" if row.adjusted_p is None else f", p {number(row.adjusted_p)} after Holm's correction"
+    grid.add_row("  gain", f"{number(row.difference)} {_interval(row.low, row.high)} over {row.n} seeds{p}")
+    if row.share is not None:
+        low, high = (("unbounded" if x is None else f"{100 * x:.3g} %") for x in (row.share_low, row.share_high))
+        grid.add_row("  recovered", f"{100 * row.share:.3g} % ({low} to {high}) of what {baseline} lost")
+    if row.verdict:
+        grid.add_row("  verdict", row.verdict)
+    if row.seeds_to_settle is not None:
+        grid.add_row("  to settle", f"{row.seeds_to_settle} seeds")
+    return grid
 
 
 def _cell(row: Mapping[str, Any]) -> str:

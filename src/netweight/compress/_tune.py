@@ -75,6 +75,7 @@ def tune(
         models.release(model, "")  # what the walker left is no longer the original
         models.materialize(model, "")
         states = list(workers.map(lambda batch: models.final_states(model, model.module, batch).clone(), batches))
+        progress("the original's outputs", len(batches), len(batches))
         head = _head(model)
         model = student()
         models.materialize(model, "")

@@ -29,6 +29,7 @@ class Findings:
     original: Mapping[str, float]
     cells: tuple[Mapping[str, Any], ...]
     comparisons: tuple[Recovery, ...]
+    baseline: str
     path: Path
 
 
@@ -107,7 +108,7 @@ def _concluded(plan: Study, tasks: Sequence[Task], found: Mapping[str, Mapping[s
             row |= result["value"]["run"]
         rows.append(row)
     comparisons = settled(_comparisons(plan, rows, original, better), plan.compare.published)
-    return Findings(plan.name, original, tuple(rows), tuple(comparisons), folder)
+    return Findings(plan.name, original, tuple(rows), tuple(comparisons), plan.compare.baseline, folder)
 
 
 def _comparisons(
