@@ -32,6 +32,7 @@ class CalibrationSettings(Settings):
 class Step:
     """One plug-in with its settings, and the layers it is for.
 
+    ``activations`` is what the layers' inputs are rounded to when the model runs, such as "int8-token"; None leaves them as they are.
     ``only``/``skip`` hold glob patterns on dotted module names (``"*.down_proj"``) or, after ``re:``, regular
     expressions that must match the whole name.
     """
@@ -41,6 +42,7 @@ class Step:
     only: tuple[str, ...]
     skip: tuple[str, ...]
     settings: Settings
+    activations: str | None = None
 
     @property
     def plugin(self) -> ModuleType:
@@ -55,6 +57,8 @@ class Step:
         table: dict[str, Any] = {"use": self.use}
         if self.format:
             table["format"] = self.format
+        if self.activations:
+            table["activations"] = self.activations
         if self.only:
             table["only"] = list(self.only)
         if self.skip:
@@ -165,8 +169,15 @@ def _step(number: int, row: dict[str, Any]) -> Step:
         formats.get(format_name)
     elif rounds(plugin):
         raise SettingsError(f"{where}: needs format = \"<format>\", such as 'int4-g64' or 'nvfp4'")
+    inputs = row.pop("activations", None) if rounds(plugin) else None
+    if inputs is not None and not isinstance(inputs, str):
+        raise SettingsError(f"{where}: activations = {inputs!r}: must be a name such as 'int8-token'")
+    if inputs is not None:
+        from netweight import formats
+
+        formats.activations(inputs)
     patterns = [_patterns(row.pop(key, []), f"{where}: {key}") for key in ("only", "skip")]
-    return Step(use, format_name, patterns[0], patterns[1], parse(plugin.Settings, row, where))
+    return Step(use, format_name, patterns[0], patterns[1], parse(plugin.Settings, row, where), inputs)
 
 
 def _patterns(value: Any, where: str) -> tuple[str, ...]:

@@ -17,16 +17,25 @@ EVIDENCE = (
     "report.html",
     "run.json",
 )  # beside the artifact, not hashed by the manifest
-SCHEMA = 1
+SCHEMA = 2  # 1: no layer has activations; it is written still where none has, so that older readers take it
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One quantized weight: its format, its (O, I) shape as a matrix, and the hash of its decoded float32 values."""
+    """One quantized weight: its format, its (O, I) shape as a matrix, and the hash of its decoded float32 values.
+
+    ``activations``: what the layer's input is rounded to when the model runs; "" for nothing.
+    """
 
     format: str
     shape: tuple[int, int]
     sha256: str
+    activations: str = ""
+
+    @staticmethod
+    def of(row: dict[str, Any]) -> LayerRecord:
+        """From its table in a file."""
+        return LayerRecord(row["format"], tuple(row["shape"]), row["sha256"], row.get("activations", ""))
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,12 @@ class Manifest:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        table = asdict(self)
+        if not any(record.activations for record in self.layers.values()):
+            table["schema"] = 1
+            for row in table["layers"].values():
+                del row["activations"]
+        return json.dumps(table, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read(folder: Path) -> Manifest:
@@ -63,10 +77,7 @@ def read(folder: Path) -> Manifest:
             raise ArtifactError(
                 f"{path} has schema {values['schema']}, this netweight reads up to {SCHEMA}; upgrade it"
             )
-        layers = {
-            name: LayerRecord(row["format"], tuple(row["shape"]), row["sha256"])
-            for name, row in values.pop("layers").items()
-        }
+        layers = {name: LayerRecord.of(row) for name, row in values.pop("layers").items()}
         return Manifest(**{**values, "layers": layers, "problems": tuple(values["problems"])})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptError(f"{path} is damaged: {error!r}") from error

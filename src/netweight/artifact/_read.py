@@ -129,6 +129,13 @@ class Artifact:
         """
         return formats.unpack(*self.stored(layer))
 
+    def with_rounded_inputs(self, model: models.Model) -> models.Model:
+        """The model again, whose layers from now on round what they read as the manifest says."""
+        for layer, record in self.manifest.layers.items():
+            if record.activations:
+                models.round_inputs(model.module.get_submodule(layer), record.activations)
+        return model
+
     def plain_names(self) -> tuple[str, ...]:
         """Tensors that are stored as they are used."""
         layout: _layout.Layout = "netweight" if self.manifest.layout == "netweight" else "compressed-tensors"

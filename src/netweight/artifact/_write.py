@@ -43,11 +43,7 @@ def assemble(
         folder.mkdir(exist_ok=True)
         for stale in folder.iterdir():
             stale.unlink()
-        layers = {
-            name: LayerRecord(row["format"], tuple(row["shape"]), row["sha256"])
-            for record in records
-            for name, row in record.layers.items()
-        }
+        layers = {name: LayerRecord.of(row) for record in records for name, row in record.layers.items()}
         rows = tuple(row for record in records for row in record.rows)
         _shards(store, records, folder)
         if write_config:

@@ -12,6 +12,8 @@ from netweight.errors import FormatError, PartialError
 from netweight.ledger import Ledger, Row
 from netweight.recipe import Recipe, Step
 
+LINEAR = ("linear", "linear_transposed")  # kinds whose input is rows of a matrix
+
 
 class LayerLike(Protocol):
     """What selection needs to know of a layer; ``models.Layer`` is one."""
@@ -45,6 +47,11 @@ class Assignment:
     @property
     def format(self) -> formats.Format | None:
         return formats.get(self.rounding.format) if self.rounding and self.rounding.format else None
+
+    @property
+    def activations(self) -> str:
+        """What its input is rounded to; "" for nothing."""
+        return (self.rounding.activations or "") if self.rounding else ""
 
     @property
     def trained(self) -> bool:
@@ -182,6 +189,9 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
         reason = (
             f"{layer.name}: {rounding.use} trains blocks, and this layer is in none; use rtn, mse_clip or gptq there"
         )
+        return Assignment(**base, reason=reason), reason
+    if rounding.activations and layer.kind not in LINEAR:
+        reason = f"{layer.name}: inputs of a layer of kind {layer.kind} cannot be rounded to {rounding.activations}; give it a step without activations"
         return Assignment(**base, reason=reason), reason
     try:
         format = formats.get(str(rounding.format))

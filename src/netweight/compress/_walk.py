@@ -24,7 +24,7 @@ from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
-from netweight.compress._select import Plan, planned_row
+from netweight.compress._select import Assignment, Plan, planned_row
 from netweight.compress._solve import Done, digest_of, needs_moments, solve
 from netweight.compress._states import Held, Joined, Spilled, States
 from netweight.errors import NotFiniteError, PartialError
@@ -264,6 +264,8 @@ class _Walk:
         stages = _observe.stages(trained, run, inputs[0])
         reached = {name for stage in stages if stage.reached for name in stage.layers}
         lot = {n: m for n, m in trained.items() if n in reached or self._can_be_rounded(n, None)}
+        for name, module in lot.items():
+            models.round_inputs(module, self.plan.assignments[name].activations)
         watched = _reconstruct.Watched(run, inputs, self._feeds(part), self.pool, self.seed)
         done: dict[str, Done] = {}
         for problem in _reconstruct.problems(site, lot, self.plan, watched):
@@ -318,6 +320,7 @@ class _Walk:
         return_memory()
         for name, result in done.items():
             models.set_matrix(self.modules[name], result.decoded)
+            models.round_inputs(self.modules[name], self.plan.assignments[name].activations)
         self.rounded |= done.keys()
         return {name: replace(result, decoded=None) for name, result in done.items()}
 
@@ -330,6 +333,8 @@ class _Walk:
         tensors: dict[str, Tensor],
         hidden: Sequence[Tensor],
     ) -> Part:
+        for layer in done:
+            models.round_inputs(self.modules[layer], "")  # the module may be used again, with other weights
         quantized = {models.weight_name(layer) for layer in done}
         tensors = {key: value for key, value in tensors.items() if key not in quantized}
         rows = tuple(self._row(layer, done) for layer in layers)
@@ -360,7 +365,7 @@ class _Walk:
             weight_error=result.weight_error,
             output_error=result.output_error,
             samples=result.samples,
-            notes=(*result.notes, *result.solution.notes),
+            notes=(*result.notes, *result.solution.notes, *_said_of(assignment)),
             fallback=result.solution.fallback,
         )
 
@@ -368,6 +373,10 @@ class _Walk:
         for number, output in enumerate(outputs):
             if formats.not_finite(output):
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
+
+
+def _said_of(assignment: Assignment) -> tuple[str, ...]:
+    return (f"its input is rounded to {assignment.activations}",) if assignment.activations else ()
 
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Number formats: rows of data, one implementation, exact to the bit."""
 
+from netweight.formats._activations import Activations, activations
 from netweight.formats._format import SCALE_BITS, Format, catalogue, families, get
 from netweight.formats._minifloat import cast, uncast
 from netweight.formats._packing import check_stored, pack, row_scale, scale_codes, unpack, unpack_bits
@@ -8,9 +9,11 @@ from netweight.formats._quantize import blocks, cast_scale, encode, fake_quantiz
 
 __all__ = [
     "SCALE_BITS",
+    "Activations",
     "Format",
     "Params",
     "QTensor",
+    "activations",
     "blocks",
     "cast",
     "cast_scale",

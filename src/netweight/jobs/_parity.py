@@ -67,12 +67,12 @@ def check_layers(artifact: Artifact, *, threads: int, progress: Progress) -> Non
 
 def from_artifact(model: Model, artifact: Artifact) -> Model:
     """The same module, emptied, to be filled from the artifact."""
-    if model.live:
-        return models.with_weights(
-            model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight), module="copy"
-        )
-    models.release(model, "")
-    return models.with_weights(model, lambda shapes, to_weight: DecodedSource(artifact, shapes, to_weight))
+    if not model.live:
+        models.release(model, "")
+    found = models.with_weights(
+        model, lambda s, w: DecodedSource(artifact, s, w), module="copy" if model.live else "same"
+    )
+    return artifact.with_rounded_inputs(found)
 
 
 def _run(model: Model, batch: Any) -> Iterator[tuple[str, Tensor]]:

@@ -173,8 +173,13 @@ def _fingerprint(source: Model, recipe: Recipe, seen: Calibration) -> dict[str, 
 
 
 def _layout(source: Model, assigned: Plan, layers: Mapping[str, Layer]) -> artifacts.Layout:
-    """compressed-tensors' layout where it can express every quantized layer, else our own."""
+    """compressed-tensors' layout where it can express every quantized layer, else our own.
+
+    Its readers scale activations by absmax / 127.5, which is another function than the one that was simulated.
+    """
     chosen = [a for a in assigned.assignments.values() if a.format is not None]
+    if any(a.activations for a in chosen):
+        return "netweight"
     if source.config is None or any(layers[a.name].kind != "linear" for a in chosen):
         return "netweight"
     return artifacts.layout_for(a.format for a in chosen if a.format is not None)
@@ -204,7 +209,7 @@ def _walk(
         "seed": seed,
     }
     for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, **options):
-        record, tensors = _record(part, layout)
+        record, tensors = _record(part, assigned, layout)
         store.put(part.index, record, tensors, part.hidden)
         progress("compress", part.index + 1, total, part.name)
         del part, record, tensors  # or they would be in memory with the next part's
@@ -235,19 +240,20 @@ def _tune(
     qtensors = {name: rounded.qtensor(name) for name in rounded.manifest.layers}
     options: dict[str, Any] = {"threads": threads, "seed": seed, "progress": progress}
     for part in tune(original, student, qtensors, rows, assigned, seen.batches, **options):
-        tuned.put(part.index, *_record(part, layout), part.hidden)
+        tuned.put(part.index, *_record(part, assigned, layout), part.hidden)
         del part
     return tuned
 
 
-def _record(part: Part, layout: artifacts.Layout) -> tuple[PartRecord, dict[str, torch.Tensor]]:
+def _record(part: Part, assigned: Plan, layout: artifacts.Layout) -> tuple[PartRecord, dict[str, torch.Tensor]]:
     tensors = dict(part.tensors)
     for layer, q in part.qtensors.items():
         tensors |= artifacts.store(layer, q, layout)
-    described = {
-        layer: {"format": q.format.name, "shape": list(q.shape), "sha256": part.layer_digests[layer]}
-        for layer, q in part.qtensors.items()
-    }
+    described: dict[str, dict[str, Any]] = {}
+    for layer, q in part.qtensors.items():
+        described[layer] = {"format": q.format.name, "shape": list(q.shape), "sha256": part.layer_digests[layer]}
+        if activations := assigned.assignments[layer].activations:
+            described[layer]["activations"] = activations
     return PartRecord(part.name, f"part-{part.index}.safetensors", part.rows, described, part.digest), tensors
 
 

@@ -1,5 +1,6 @@
 """Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
 
+from netweight.models._activations import round_inputs, rounded_inputs
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, families, family_of
 from netweight.models._fold import fold
@@ -72,6 +73,8 @@ __all__ = [
     "matrix_shape",
     "release",
     "rest",
+    "round_inputs",
+    "rounded_inputs",
     "run_block",
     "run_model",
     "run_tail",

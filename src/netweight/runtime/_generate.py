@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria, TextIteratorStreamer, TextStreamer
 
+from netweight import models
 from netweight.errors import ArtifactError, SettingsError
 from netweight.models import Model
 from netweight.runtime import kernels
@@ -112,6 +113,8 @@ def why_not_native(model: Model) -> str | None:
     for name, nothing in UNDONE.items():
         if getattr(settings, name, nothing) not in (nothing, None):
             return f"the model asks for {name} = {getattr(settings, name)}"
+    if any(models.rounded_inputs(part) for part in model.module.modules()):
+        return "an input is rounded before a layer without a packed kernel"
     row, why = decoder_of(model)
     return None if row else why
 

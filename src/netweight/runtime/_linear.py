@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from netweight import models
 from netweight.runtime.kernels import PackedMatrix, conv2d, linear
 
 
@@ -89,7 +90,7 @@ def replacement(layer: nn.Module, matrix: PackedMatrix, *, exact: bool) -> nn.Mo
             return None
         return PackedEmbedding(matrix, layer.weight.dtype)
     if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
-        return PackedLinear(matrix, layer.bias, exact=exact)  # pyright: ignore[reportArgumentType]
+        return PackedLinear(matrix.reading(models.rounded_inputs(layer)), layer.bias, exact=exact)  # pyright: ignore[reportArgumentType]
     if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same":
         return PackedConv2d(matrix, layer, exact=exact)
     return None

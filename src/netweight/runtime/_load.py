@@ -121,7 +121,8 @@ def _packed(model: Model, artifact: Artifact, *, exact: bool) -> tuple[Model, di
         for name, module in zip(sharing, made, strict=True):
             model.module.set_submodule(name.rpartition(".")[0], module)  # pyright: ignore[reportArgumentType]
         done |= set(sharing)
-        paths[layer] = path
+        rounded = artifact.manifest.layers[layer].activations
+        paths[layer] = f"{path}, inputs rounded to {rounded}" if rounded else path
     tied = {name: owner for name, owner in model.tied.items() if name not in done}
     return replace(model, tied=tied), paths
 
@@ -138,12 +139,13 @@ def _odd(model: Model, layer: str, shape: tuple[int, int]) -> str | None:
 
 def _skeleton(artifact: Artifact, into: nn.Module | None) -> Model:
     if into is not None:
-        return models.with_weights(models.load(copy.deepcopy(into)), lambda s, w: DecodedSource(artifact, s, w))
+        found = models.with_weights(models.load(copy.deepcopy(into)), lambda s, w: DecodedSource(artifact, s, w))
+        return artifact.with_rounded_inputs(found)
     if not (artifact.path / "config.json").is_file():
         raise ArtifactError(
             f"{artifact.path} holds the weights of a plain module; pass the module's architecture: load(folder, into=module)"
         )
-    return models.from_folder(artifact.path, lambda s, w: DecodedSource(artifact, s, w))
+    return artifact.with_rounded_inputs(models.from_folder(artifact.path, lambda s, w: DecodedSource(artifact, s, w)))
 
 
 def bytes_in_memory(module: nn.Module) -> int:

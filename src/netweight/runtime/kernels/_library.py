@@ -16,7 +16,7 @@ import torch
 
 from netweight.errors import KernelError, NotFiniteError, SettingsError, nearest
 
-ABI = 1
+ABI = 2
 MODULE = "netweight.runtime.kernels._native"
 ISA_VARIABLE = "NETWEIGHT_ISA"
 BUILD = "install a C++17 compiler, then `pip install -c constraints.txt --force-reinstall --no-deps -e .`"
@@ -26,7 +26,7 @@ class Matrix(ctypes.Structure):
     """``nw_matrix``."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("kind", "scale", "zero", "offset", "n", "k", "group")),
+        *((name, c_int32) for name in ("kind", "scale", "zero", "offset", "n", "k", "group", "levels")),
         *((name, c_void_p) for name in ("data", "row_scale", "row_zero")),
     )
 

@@ -37,10 +37,11 @@ class Spec:
     outputs: int
     inputs: int
     group: int
+    levels: int = 0  # largest code of activations with a scale per token; 0: 8 bits with a scale per BLOCK columns
 
     @property
     def numbers(self) -> list[int]:
-        return [self.kind, self.scale, self.zero, self.offset, self.outputs, self.inputs, self.group]
+        return [self.kind, self.scale, self.zero, self.offset, self.outputs, self.inputs, self.group, self.levels]
 
 
 def unsupported(format: Format) -> str | None:
@@ -96,6 +97,12 @@ class PackedMatrix:
     def pointer(self):
         """What the library takes."""
         return ctypes.pointer(c_matrix(self.spec, self.data, self.row_scale, self.row_zero))
+
+    def reading(self, activations: str) -> PackedMatrix:
+        """The same matrix for inputs that are rounded to this format of activations first; "" changes nothing."""
+        if not activations:
+            return self
+        return replace(self, spec=replace(self.spec, levels=formats.activations(activations).levels))
 
     def to(self, device: torch.device) -> PackedMatrix:
         """The same matrix on a device. Asked twice for one device it gives one copy: a tied weight stays one in memory."""

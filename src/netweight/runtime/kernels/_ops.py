@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netweight.errors import KernelError, ModelError
+from netweight.formats import activations
 from netweight.runtime.kernels import _library
 from netweight.runtime.kernels._matrix import Spec, c_matrix, gpu
 
@@ -29,13 +30,15 @@ def linear(
     """x (..., I) times the transpose of an (O, I) matrix, plus bias: (..., O).
 
     Args:
-      exact: float32 activations; otherwise 8 bits with a scale per 64 columns. A GPU always takes x as it is.
+      exact: float32 activations; otherwise 8 bits with a scale per 64 columns. A GPU always takes x as it is. Where the spec has
+        levels, x is first rounded to whole numbers with a scale per row, and 8 bits then hold it without a further error.
     Raises:
       KernelError: shapes do not match, or tensors are on several devices, or on one without kernels.
       NotFiniteError: x holds NaN or infinity; on a GPU they go into the result instead.
     """
     about = Spec(*spec)
     if x.device.type == "cuda":
+        x = activations(f"int{(about.levels + 1).bit_length()}-token").round(x) if about.levels else x
         return gpu().linear(x, data, row_scale, row_zero, bias, about)
     if x.shape[-1] != about.inputs:
         raise KernelError(f"x has {x.shape[-1]} columns, the matrix {about.outputs} x {about.inputs}")

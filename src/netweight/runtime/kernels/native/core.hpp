@@ -25,14 +25,15 @@ class Arena {
 
 // Memory for activations, and the act of quantizing them row by row.
 struct Quantized {
-  Arena arena;
+  Arena arena, floats;
   int8_t *q = nullptr;
   float *scale = nullptr, *float_sum = nullptr;
   int32_t *sum = nullptr;
   uint8_t *groups = nullptr;
   int64_t m = 0, k = 0, stride = 0;
   Activations reserve(int64_t rows, int64_t columns);
-  bool row(int64_t i, const float *x);  // false when x holds NaN or infinity
+  bool row(int64_t i, const float *x, int levels);  // false when x holds NaN or infinity
+  void rounded(int64_t i, float *to) const;         // what row i stands for, k columns
   int64_t group_count() const { return groups ? round_up(m, GROUP) / GROUP : 0; }
   void arrange(int64_t group);  // its rows are there
   Activations view() const { return {q, scale, sum, float_sum, stride, groups}; }

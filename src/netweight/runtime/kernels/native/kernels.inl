@@ -531,11 +531,30 @@ INLINE void decode_block(const nw_matrix &w, int64_t tile, int64_t block, Slab &
 
 // ---- activations ----
 
-// scale = absmax / 127 of each block, q = nearest even. A block of zeros has scale 0.
-[[maybe_unused]] bool quantize_row(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum,
+constexpr float SMALLEST = 1e-36f;  // less counts as zeros: 127 / absmax must not overflow
+
+// Of values whose bits, without the sign, are at most `largest`.
+inline float absmax_of(uint32_t largest) {
+  float absmax;
+  std::memcpy(&absmax, &largest, 4);
+  return absmax < SMALLEST ? 0.0f : absmax;
+}
+
+// scale = absmax / 127 of each block, q = nearest even. A block of zeros has scale 0. With levels: absmax / levels of the row.
+[[maybe_unused]] bool quantize_row(const float *x, int64_t k, int64_t stride, int levels, int8_t *q, float *scale, int32_t *sum,
                                    float *float_sum) {
   const I magnitude = V::set1(0x7fffffff);
   uint32_t wild = 0;
+  float of_row = 0.0f;
+  if (levels) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < k; i++) {
+      uint32_t bits;
+      std::memcpy(&bits, x + i, 4);
+      largest = std::max(largest, bits & 0x7fffffffu);
+    }
+    of_row = absmax_of(largest);
+  }
   for (int64_t block = 0; block < stride / BLOCK; block++) {
     alignas(64) float part[BLOCK];
     const int64_t left = k - block * BLOCK;
@@ -548,11 +567,9 @@ INLINE void decode_block(const nw_matrix &w, int64_t tile, int64_t block, Slab &
     for (int i = 0; i < BLOCK; i += V::LANES) most = V::larger(most, V::and_(V::load(from + i), magnitude));
     const uint32_t largest = V::largest(most);
     wild |= largest >= 0x7f800000u;
-    float absmax;
-    std::memcpy(&absmax, &largest, 4);
-    if (absmax < 1e-36f) absmax = 0.0f;  // 127 / absmax must not overflow
-    scale[block] = absmax / 127.0f;
-    const F inverse = V::set1f(absmax > 0.0f ? 127.0f / absmax : 0.0f);
+    const float absmax = levels ? of_row : absmax_of(largest), most_code = levels ? float(levels) : 127.0f;
+    scale[block] = absmax / most_code;
+    const F inverse = V::set1f(absmax > 0.0f ? most_code / absmax : 0.0f);
     for (int i = 0; i < BLOCK; i += V::LANES)
       V::narrow(V::nearest(V::mul(V::loadf(from + i), inverse)), q + block * BLOCK + i);
   }

@@ -89,36 +89,52 @@ Activations Quantized::reserve(int64_t rows, int64_t columns) {
   return view();
 }
 
-bool Quantized::row(int64_t i, const float *x) {
+bool Quantized::row(int64_t i, const float *x, int levels) {
   const int64_t blocks = stride / BLOCK;
   const int64_t sums = i * blocks * SUMS;
-  return ops().quantize(x, k, stride, q + i * stride, scale + i * blocks, sum + sums, float_sum + sums);
+  return ops().quantize(x, k, stride, levels, q + i * stride, scale + i * blocks, sum + sums, float_sum + sums);
+}
+
+void Quantized::rounded(int64_t i, float *to) const {
+  for (int64_t j = 0; j < k; j++) to[j] = float(q[i * stride + j]) * scale[i * (stride / BLOCK) + j / BLOCK];
 }
 
 void Quantized::arrange(int64_t group) { ops().arrange(view(), m, group, groups + group * ops().group_bytes(stride)); }
 
 bool products(const Product *items, int count, const float *x, int64_t m, int64_t x_stride, bool exact, Quantized &memory) {
   const int64_t k = items[0].matrix->k;
-  bool all_exact = true;
+  const int levels = items[0].matrix->levels;
+  bool all_exact = true, any_exact = false;
   int64_t total = 0;
+  for (int i = 1; i < count; i++)
+    if (items[i].matrix->levels != levels) {  // x is another for them
+      return products(items, i, x, m, x_stride, exact, memory) && products(items + i, count - i, x, m, x_stride, exact, memory);
+    }
   for (int i = 0; i < count; i++) {
     all_exact = all_exact && needs_exact(*items[i].matrix, exact);
+    any_exact = any_exact || needs_exact(*items[i].matrix, exact);
     total += tiles(*items[i].matrix);
   }
   for (int64_t done = 0; done < m; done += MOST_ROWS) {
     const int64_t rows = std::min(MOST_ROWS, m - done);
     const float *from = x + done * x_stride;
+    int64_t from_stride = x_stride;
     const Activations a = memory.reserve(rows, k);
+    float *rounded = levels && any_exact ? static_cast<float *>(memory.floats.bytes(rows * k * 4)) : nullptr;
     std::atomic<bool> finite{true};
     const auto prepare = [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        if (!(all_exact ? finite_row(from + i * x_stride, k) : memory.row(i, from + i * x_stride))) finite = false;
+      for (int64_t i = begin; i < end; i++) {
+        const float *row = from + i * x_stride;
+        if (!(all_exact && !levels ? finite_row(row, k) : memory.row(i, row, levels))) finite = false;
+        if (rounded) memory.rounded(i, rounded + i * k);
+      }
     };
     if (rows < 8)
       prepare(0, rows);
     else
       share(rows, prepare);
     if (!finite) return false;
+    if (rounded) from = rounded, from_stride = k;
     if (!all_exact)
       share(memory.group_count(), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) memory.arrange(i);
@@ -129,7 +145,7 @@ bool products(const Product *items, int count, const float *x, int64_t m, int64_
         const Product &p = items[item];
         const int64_t has = tiles(*p.matrix), first = std::max(begin - base, int64_t(0)), last = std::min(end - base, has);
         if (first < last)
-          tile_products(*p.matrix, first, last, a, from, x_stride, rows, exact, p.bias, p.y + done * p.y_stride, p.y_stride);
+          tile_products(*p.matrix, first, last, a, from, from_stride, rows, exact, p.bias, p.y + done * p.y_stride, p.y_stride);
         base += has;
       }
     });
@@ -183,7 +199,7 @@ bool ConvPart::run(int64_t first, int64_t last) const {
   for (int64_t i = 0; i < m; i++) {
     float *patch = patches + i * w.k;
     gather_patch(c, out_w, image, first + i, patch);
-    finite = (needs_exact(w, exact) ? finite_row(patch, w.k) : memory.row(i, patch)) && finite;
+    finite = (needs_exact(w, exact) ? finite_row(patch, w.k) : memory.row(i, patch, 0)) && finite;
   }
   if (!finite) return false;
   for (int64_t i = 0; i < memory.group_count() && !needs_exact(w, exact); i++) memory.arrange(i);
@@ -235,7 +251,7 @@ int nw_quantize(const float *x, int64_t m, int64_t k, int64_t x_stride, int8_t *
     const nw::Activations a = memory.reserve(1, k);
     const int64_t padded = nw::round_up(k, nw::BLOCK);
     for (int64_t i = 0; i < m; i++) {
-      if (!memory.row(0, x + i * x_stride)) return NW_NOT_FINITE;
+      if (!memory.row(0, x + i * x_stride, 0)) return NW_NOT_FINITE;
       std::memcpy(q + i * padded, a.q, size_t(padded));
       std::memcpy(scale + i * (padded / nw::BLOCK), a.scale, size_t(padded / nw::BLOCK) * 4);
     }

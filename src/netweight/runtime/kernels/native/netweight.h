@@ -17,7 +17,7 @@ extern "C" {
 #define NW_API __attribute__((visibility("default")))
 #endif
 
-#define NW_ABI 1 /* raised whenever a struct or a signature below changes */
+#define NW_ABI 2 /* raised whenever a struct or a signature below changes */
 
 /* How codes are held. Integers of other widths and ternary take the next wider one. */
 enum nw_kind { NW_INT2 = 0, NW_INT3 = 1, NW_INT4 = 2, NW_INT8 = 3, NW_E2M1 = 4, NW_E4M3 = 5 };
@@ -35,6 +35,7 @@ typedef struct {
   int32_t offset; /* the zero when zero == NW_ZERO_CONST */
   int32_t n, k;   /* outputs, inputs */
   int32_t group;  /* columns that share a scale: 16, 32, 64 or 128; 0: the whole row */
+  int32_t levels; /* x is rounded to whole numbers up to this with a scale per row; 0: it is not, see nw_linear. At most 127 */
   const uint8_t *data;    /* nw_packed_bytes() bytes, written by nw_pack */
   const float *row_scale; /* n rounded up to whole tiles; multiplies everything */
   const float *row_zero;  /* the same length, for NW_ZERO_ROW; else NULL */
@@ -68,7 +69,7 @@ NW_API int64_t nw_packed_bytes(const nw_matrix *matrix); /* negative: not a matr
 NW_API int nw_pack(const nw_matrix *matrix, const nw_stored *stored, uint8_t *data);
 
 /* y (m, n) = x (m, k) W^T + bias; strides in elements. Activations take 8 bits and a scale per NW_BLOCK columns, or, with
- * exact != 0, stay in float32. NW_NOT_FINITE when x holds NaN or infinity: y is then left undefined. */
+ * exact != 0, stay in float32 (after rounding, where the matrix has levels). NW_NOT_FINITE when x holds NaN or infinity: y is then left undefined. */
 NW_API int nw_linear(const nw_matrix *matrix, const float *x, int64_t m, int64_t x_stride, const float *bias, float *y,
                      int64_t y_stride, int exact);
 /* Several matrices that read the same x: one activation quantization, one round of threads. */

@@ -60,8 +60,8 @@ struct Ops {
   void (*arrange)(const Activations &x, int64_t m, int64_t group, uint8_t *to);
   // float activations, any m
   void (*exact)(const nw_matrix &w, int64_t tile, const float *x, int64_t m, int64_t x_stride, float *y, int64_t y_stride);
-  // one row of x; false when it holds NaN or infinity
-  bool (*quantize)(const float *x, int64_t k, int64_t stride, int8_t *q, float *scale, int32_t *sum, float *float_sum);
+  // one row of x: blocks with a scale each, or, with levels, one scale for all; false when it holds NaN or infinity
+  bool (*quantize)(const float *x, int64_t k, int64_t stride, int levels, int8_t *q, float *scale, int32_t *sum, float *float_sum);
   int64_t (*read)(const uint8_t *data, int64_t bytes, int streams);
   int64_t (*multiply)(int64_t rounds);
   // a model's other operations

@@ -13,6 +13,7 @@ constexpr int CHUNK = TILE * 4;
 constexpr int HIGH[8] = {2, 4, 6, 7, 1, 3, 5, 0};  // int3: the bit of the third plane that belongs to each chunk
 
 bool known(const nw_matrix &w) {
+  if (w.levels < 0 || w.levels > 127) return false;
   if (w.n < 1 || w.k < 1 || w.kind < NW_INT2 || w.kind > NW_E4M3) return false;
   if (w.group != 0 && w.group != 16 && w.group != 32 && w.group != 64 && w.group != 128) return false;
   if (w.scale < NW_SCALE_NONE || w.scale > NW_SCALE_F32 || (w.scale == NW_SCALE_NONE) != (w.group == 0)) return false;
