@@ -35,20 +35,26 @@ def shared_ngrams(a: Corpus | Sequence[str], b: Corpus | Sequence[str], *, n: in
     Raises: DataError: n is below 1.
     """
     known = np.unique(np.concatenate([_nothing(), *(_hashes(text, n) for text in _texts(a))]))
-    found = _nothing()
-    seen = _nothing()
+    found, seen = [_nothing()], [_nothing()]
     examples: list[str] = []
     for text in _texts(b):
         hashes = _hashes(text, n)
-        hit = np.isin(hashes, known)
+        hit = _among(hashes, known)
         if len(examples) < EXAMPLES and hit.any():
             words = WORD.findall(text.lower())
             examples += [" ".join(words[i : i + n]) for i in _first_of_runs(hit)]
-        found = np.union1d(found, hashes[hit])
-        seen = np.union1d(seen, hashes)
-    return Overlap(
-        n, len(found), len(found) / len(seen) if len(seen) else 0.0, tuple(dict.fromkeys(examples))[:EXAMPLES]
-    )
+        found.append(hashes[hit])
+        seen.append(hashes)
+    shared, all_of_b = len(np.unique(np.concatenate(found))), len(np.unique(np.concatenate(seen)))
+    return Overlap(n, shared, shared / all_of_b if all_of_b else 0.0, tuple(dict.fromkeys(examples))[:EXAMPLES])
+
+
+def _among(values: np.ndarray, sorted_known: np.ndarray) -> np.ndarray:
+    """Which of the values occur in the other, which is sorted: nothing is sorted again for every text."""
+    if not len(sorted_known):
+        return np.zeros(len(values), bool)
+    place = np.searchsorted(sorted_known, values)
+    return sorted_known[np.minimum(place, len(sorted_known) - 1)] == values
 
 
 def shared_groups(texts: Sequence[str], *, n: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from netweight.jobs.evaluate import evaluate
 from netweight.study import Measure
 
 MADE, SPENT = "artifact", "artifact.spent"
-KEPT = ("ledger.jsonl", "recipe.toml", "netweight.json", "claims.jsonl", "run.json")
+KEPT = ("ledger.jsonl", "recipe.toml", "netweight.json", "claims.jsonl", "overlap.json", "run.json")
 
 
 def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
