@@ -38,15 +38,29 @@ from netweight.models._parts import (
     weight_name,
 )
 from netweight.models._rebind import copied, from_folder, with_weights
+from netweight.models._rotate import (
+    HEADS,
+    RESIDUAL,
+    Rotated,
+    head_bytes,
+    heads_obstacle,
+    residual_obstacle,
+    rotate,
+    shares_embedding,
+    with_stored_types,
+)
 from netweight.models._stream import materialize, release
 from netweight.models._weights import WeightSource
 
 __all__ = [
+    "HEADS",
+    "RESIDUAL",
     "BlockInputs",
     "Family",
     "Feed",
     "Layer",
     "Model",
+    "Rotated",
     "WeightSource",
     "blocks",
     "call_block",
@@ -60,6 +74,8 @@ __all__ = [
     "first_tensor",
     "fold",
     "from_folder",
+    "head_bytes",
+    "heads_obstacle",
     "input_geometry",
     "is_convolution",
     "is_row_major",
@@ -71,17 +87,21 @@ __all__ = [
     "matrix_of",
     "matrix_shape",
     "release",
+    "residual_obstacle",
     "rest",
+    "rotate",
     "run_block",
     "run_model",
     "run_tail",
     "save_tokenizer_and_config",
     "set_matrix",
+    "shares_embedding",
     "stage_input",
     "stem",
     "stored_bytes",
     "stored_layout",
     "stored_tensors",
     "weight_name",
+    "with_stored_types",
     "with_weights",
 ]
