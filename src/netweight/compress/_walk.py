@@ -360,7 +360,7 @@ class _Walk:
             weight_error=result.weight_error,
             output_error=result.output_error,
             samples=result.samples,
-            notes=(*result.notes, *result.solution.notes),
+            notes=(*planned.notes, *result.notes, *result.solution.notes),
             fallback=result.solution.fallback,
         )
 

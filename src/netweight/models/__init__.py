@@ -39,9 +39,7 @@ from netweight.models._parts import (
 )
 from netweight.models._rebind import copied, from_folder, with_weights
 from netweight.models._rotate import (
-    HEADS,
-    RESIDUAL,
-    Rotated,
+    RotatedModel,
     head_bytes,
     heads_obstacle,
     residual_obstacle,
@@ -53,14 +51,12 @@ from netweight.models._stream import materialize, release
 from netweight.models._weights import WeightSource
 
 __all__ = [
-    "HEADS",
-    "RESIDUAL",
     "BlockInputs",
     "Family",
     "Feed",
     "Layer",
     "Model",
-    "Rotated",
+    "RotatedModel",
     "WeightSource",
     "blocks",
     "call_block",

@@ -21,24 +21,22 @@ from torch import nn
 from netweight.errors import ModelError
 from netweight.models._family import base_path, join
 from netweight.models._hadamard import Rotation
-from netweight.models._layers import Conv1D, kind_of, matrix_shape
+from netweight.models._layers import Conv1D, kind_of, layers, matrix_shape
 from netweight.models._model import Model, blocks
 from netweight.models._rebind import emptied
 from netweight.models._rotated import RotatedSource, Turn
 from netweight.models._stream import check_complete, tied_names
 
-RESIDUAL, HEADS = "residual stream", "heads"
-
 
 @dataclass(frozen=True)
-class Rotated:
-    """A rotated model and, for every layer that was rotated, in which ways."""
+class RotatedModel:
+    """A rotated model and the layers whose weights that changed, in the order of the model."""
 
     model: Model
-    layers: dict[str, tuple[str, ...]]
+    layers: tuple[str, ...]
 
 
-def rotate(model: Model, *, residual: bool, heads: bool, untie: bool, seed: int) -> Rotated:
+def rotate(model: Model, *, residual: bool, heads: bool, untie: bool, seed: int) -> RotatedModel:
     """The model with another weight source, from which its parts come rotated as they are asked for.
 
     The given model stays as it is, and is read from: a live module must not be changed while the rotated one is in use.
@@ -61,12 +59,13 @@ def rotate(model: Model, *, residual: bool, heads: bool, untie: bool, seed: int)
         work.heads()
     opener = model.open_tokenizer and model.tokenizer  # which stays open
     target = replace(model, module=emptied(model), open_tokenizer=opener)
-    if residual and untie and shares_embedding(model):
-        target = _untied(target)
+    added = frozenset[str]()
+    if residual and shares_embedding(model):
+        target, added = _untied(target), frozenset({join(model.family.head, "weight")})
     dtype = model.dtype if model.dtype.itemsize >= torch.float32.itemsize else torch.float32
-    turned = replace(target, weights=RotatedSource(model.weights, work.turns, frozenset(work.ones), dtype))
+    turned = replace(target, weights=RotatedSource(model.weights, work.turns, frozenset(work.ones), added, dtype))
     check_complete(turned)
-    return Rotated(turned, {name: tuple(ways) for name, ways in work.layers.items()})
+    return RotatedModel(turned, tuple(name for name in layers(turned) if join(name, "weight") in work.turns))
 
 
 def residual_obstacle(model: Model, *, untie: bool) -> str:
@@ -76,14 +75,14 @@ def residual_obstacle(model: Model, *, untie: bool) -> str:
     """
     if model.family.residual is None:
         return (
-            "its residual stream is not read by RMS norms alone"
+            f"in a {model.family.name} model it is not read by RMS norms alone"
             if model.family.blocks
             else "it is a module of no family known here"
         )
     if model.kind != "causal-lm" or model.family.head not in dict(model.module.named_children()):
-        return "it has no head that could take up the rotation of its last states"
+        return "the model has no head that could take it back out of the last states"
     if shares_embedding(model) and not untie:
-        return "its head shares the embedding's weight, into which the last norm cannot be folded"
+        return "the head shares the embedding's weight, into which the last norm cannot be folded"
     return ""
 
 
@@ -125,7 +124,7 @@ def with_stored_types(model: Model, rounded: frozenset[str]) -> Model:
     source = model.weights
     if not isinstance(source, RotatedSource):
         return model
-    return replace(model, weights=source.storing(frozenset(source.turns) - rounded))
+    return replace(model, weights=source.with_small(frozenset(source.turns) - rounded))
 
 
 class _Turns:
@@ -135,7 +134,6 @@ class _Turns:
         self.model, self.seed = model, seed
         self.turns: dict[str, Turn] = {}
         self.ones: list[str] = []
-        self.layers: dict[str, list[str]] = {}
         self.stored = frozenset(model.weights.names())
 
     def residual(self) -> None:
@@ -144,36 +142,35 @@ class _Turns:
             return
         base, head = base_path(model.module), model.family.head
         (stem,) = (join(base, name) for name in model.family.stem)
-        turning = Rotation.random(matrix_shape(model.module.get_submodule(stem))[1], _generator(self.seed, RESIDUAL))
-        self._weight(stem, RESIDUAL, columns=turning)
+        turning = Rotation.random(matrix_shape(model.module.get_submodule(stem))[1], _generator(self.seed, "residual"))
+        self._weight(stem, columns=turning)
         for block in blocks(model):
             for feed in row.norms:
                 norm = self._norm(join(block, feed.source))
                 for reader in feed.layers:
-                    self._weight(join(block, reader), RESIDUAL, columns=turning, norm=norm)
+                    self._weight(join(block, reader), columns=turning, norm=norm)
             for writer in row.writers:
-                self._weight(join(block, writer), RESIDUAL, rows=turning)
-        self._weight(head, RESIDUAL, columns=turning, norm=self._norm(join(base, model.family.norm)))
+                self._weight(join(block, writer), rows=turning)
+        self._weight(head, columns=turning, norm=self._norm(join(base, model.family.norm)))
 
     def heads(self) -> None:
         for block in blocks(self.model):
             for pair in self.model.family.heads:
                 value, output = join(block, pair.value), join(block, pair.output)
                 width = _head_width(self.model, _linear(self.model, output))
-                turning = Rotation.random(width, _generator(self.seed, HEADS, output))
+                turning = Rotation.random(width, _generator(self.seed, "heads", output))
                 outputs = matrix_shape(_linear(self.model, value))[0]
                 first = outputs - outputs // pair.shares
-                self._weight(value, HEADS, rows=turning, first_row=first)
-                self._weight(output, HEADS, columns=turning)
+                self._weight(value, rows=turning, first_row=first)
+                self._weight(output, columns=turning)
 
-    def _weight(self, layer: str, way: str, **changes: Any) -> None:
+    def _weight(self, layer: str, **changes: Any) -> None:
         """Add to what a layer's weight becomes and, where its outputs turn, to its bias."""
         name, module = join(layer, "weight"), self.model.module.get_submodule(layer)
         if kind_of(module) != "embedding":
             module = _linear(self.model, layer)
         at = self.turns.get(name) or Turn(self._stored(layer), transposed=isinstance(module, Conv1D))
         self.turns[name] = replace(at, **changes)
-        self.layers.setdefault(layer, []).append(way)
         if "rows" in changes and (bias := join(layer, "bias")) in self.stored:
             self.turns[bias] = Turn(bias, rows=changes["rows"], first_row=changes.get("first_row", 0))
 

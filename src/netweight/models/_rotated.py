@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from netweight.errors import ModelError
 from netweight.models._hadamard import Rotation
-from netweight.models._weights import DTYPES, WeightSource, type_name
+from netweight.models._weights import DTYPES, LiveSource, WeightSource, type_name
 
 CHUNK = 1 << 20  # elements in float64 at once
 SMALL = ("F16", "BF16")
@@ -37,15 +36,17 @@ class Turn:
 class RotatedSource:
     """Sums in float64, rounded once.
 
-    ``ones`` are the norms whose weights other tensors took up. ``stored`` tensors come in the type the original holds them in
-    where that is a float of 16 bits, all other turned ones in ``dtype``.
+    ``ones`` are the norms whose weights other tensors took up, ``added`` what the original holds under another name only.
+    ``small`` tensors come in the type the original holds them in where that is a float of 16 bits, all other turned ones in
+    ``dtype``.
     """
 
     original: WeightSource
     turns: Mapping[str, Turn]
     ones: frozenset[str]
+    added: frozenset[str]
     dtype: torch.dtype
-    stored: frozenset[str] = frozenset()
+    small: frozenset[str] = frozenset()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -58,11 +59,11 @@ class RotatedSource:
         return self.original.shape(self._of(name))
 
     def nbytes(self, name: str) -> int:
-        if name not in self.turns:
-            return self.original.nbytes(name)
-        return prod(self.shape(name)) * self._type(name).itemsize
+        """As the original stores it, before it was rotated."""
+        return 0 if name in self.added else self.original.nbytes(self._of(name))
 
     def stored_as(self, name: str) -> str:
+        """The type it comes in."""
         return type_name(self._type(name)) if name in self.turns else self.original.stored_as(name)
 
     def load(self, name: str) -> Tensor:
@@ -71,7 +72,8 @@ class RotatedSource:
             return torch.ones(self.shape(name), dtype=self.dtype)
         tensor = self.original.load(self._of(name))
         if (turn := self.turns.get(name)) is None:
-            return tensor
+            # a live module's own tensor: what is filled with it may be written to
+            return tensor.clone() if isinstance(self.original, LiveSource) else tensor
         gain = self.original.load(turn.norm) if turn.norm else None
         value = _turned(tensor, turn, gain, self._type(name))
         if not torch.isfinite(value).all() and torch.isfinite(tensor).all():
@@ -81,16 +83,16 @@ class RotatedSource:
             )
         return value
 
-    def storing(self, names: frozenset[str]) -> RotatedSource:
+    def with_small(self, names: frozenset[str]) -> RotatedSource:
         """The same tensors, those of these names in the type they were stored in."""
-        return replace(self, stored=names & self.turns.keys())
+        return replace(self, small=names & self.turns.keys())
 
     def _of(self, name: str) -> str:
         return self.turns[name].of if name in self.turns else name
 
     def _type(self, name: str) -> torch.dtype:
         held = self.original.stored_as(self._of(name))
-        return DTYPES[held] if name in self.stored and held in SMALL else self.dtype
+        return DTYPES[held] if name in self.small and held in SMALL else self.dtype
 
 
 def _turned(tensor: Tensor, turn: Turn, gain: Tensor | None, dtype: torch.dtype) -> Tensor:
