@@ -27,7 +27,7 @@ def matrix(turning: Rotation) -> np.ndarray:
 @pytest.mark.parametrize("n", SIZES)
 def test_rows_are_at_right_angles_exactly(n):
     found = hadamard(n)
-    assert (found is None) == (n > 2 and n % 4 != 0 or n in WITHOUT)
+    assert (found is None) == ((n > 2 and n % 4 != 0) or n in WITHOUT)
     if found is not None:
         h = found.numpy().astype(np.int64)
         assert set(np.unique(h)) <= {-1, 1}

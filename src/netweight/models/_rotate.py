@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -202,9 +202,8 @@ def _untied(model: Model) -> Model:
     head = model.module.get_submodule(model.family.head)
     shared = head.get_parameter("weight")
     head.register_parameter("weight", nn.Parameter(torch.empty_like(shared), requires_grad=False))
-    config: Any = copy.deepcopy(model.config)
-    for held in (config, model.module.config):
-        held.tie_word_embeddings = False  # pyright: ignore[reportAttributeAccessIssue]
+    config, own = copy.deepcopy(model.config), cast(Any, model.module.config)
+    config.tie_word_embeddings = own.tie_word_embeddings = False
     return replace(model, config=config, tied=tied_names(model.module))
 
 
