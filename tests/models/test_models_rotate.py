@@ -15,7 +15,8 @@ from netweight import models
 from netweight.errors import ModelError
 from netweight.models._weights import FileSource
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+FAMILIES = [name for family in models.families() if family.residual for name in family.model_types]
+WITH_HEADS = [name for family in models.families() if family.heads for name in family.model_types]
 BOTH = {"residual": True, "heads": True, "untie": True, "seed": 0}
 HEADS = {"residual": False, "heads": True, "untie": False, "seed": 0}
 META = torch.device("meta")
@@ -57,7 +58,7 @@ def test_logits_stay_the_same(model_type, kv_heads, tied, ids_BT, monkeypatch):
     assert error(output(rotated(models.load(module), **BOTH).module, ids_BT), output(module, ids_BT)) < 1e-12
 
 
-@pytest.mark.parametrize("model_type", [*FAMILIES, "gpt2", "bert"])
+@pytest.mark.parametrize("model_type", WITH_HEADS)
 def test_heads_alone_leave_the_outputs_the_same_and_all_other_layers_as_they_were(model_type, ids_BT, monkeypatch):
     module = tiny_module(model_type, kv_heads=2, dtype=torch.float64)
     if model_type in FAMILIES:
@@ -239,6 +240,10 @@ def test_a_rotated_element_beyond_float16_is_an_error_that_names_it(saved):
     found = models.rotate(models.load(module.half()), **BOTH).model
     with pytest.raises(ModelError, match=r"lm_head.weight: rotated, .* more than F16 holds"):
         models.materialize(models.with_stored_types(found, frozenset()), "lm_head")
+
+
+def test_the_families_are_those_that_are_known():
+    assert set(FAMILIES) >= {"llama", "mistral", "qwen2", "qwen3", "smollm3"} and {"gpt2", "bert"} <= set(WITH_HEADS)
 
 
 def test_only_what_is_built_for_it_has_its_stream_rotated():
