@@ -3,7 +3,8 @@
 A group that holds one weight far larger than the others gets a scale that fits none of them. Orthogonal matrices of equal entries
 (Hadamard's, with random signs) spread it over all channels, and all of them go into the weights: the result is a model like any
 other, as large and as fast. What the method adds while the model runs (rotated activations and caches) is left out here: it
-serves formats of activations. Source: Ashkboos et al., QuaRot, arXiv 2404.00456, section 4, stages 1a and 1b.
+serves formats of activations. Source: Ashkboos et al., QuaRot, arXiv 2404.00456, section 4: the
+rotation of the residual stream, and of the values the part that goes into the weights.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from netweight.errors import ModelError
 
+PART = 32  # rows of a dense product: fewer passes over memory than butterflies, more products than they need
+
 
 def paley_part(n: int) -> int | None:
     """The smallest m such that n / m is a power of two and Paley's constructions, or m = 1, give order m; None without any.
@@ -38,10 +40,7 @@ def hadamard(n: int) -> Tensor | None:
     if m is None:
         return None
     matrix = torch.ones(1, 1, dtype=torch.int8) if m == 1 else _paley(m)
-    doubled = torch.tensor([[1, 1], [1, -1]], dtype=torch.int8)
-    for _ in range((n // m).bit_length() - 1):
-        matrix = torch.kron(doubled, matrix)
-    return matrix
+    return torch.kron(_sylvester(n // m).to(torch.int8), matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +77,22 @@ class Rotation:
         if m > 1:
             y = (y.reshape(-1, m) @ self.factor_MM).reshape(-1, self.width)
         step = m
-        while step < self.width:  # one of log2(count) butterflies
-            first, second = y.reshape(-1, 2, step).unbind(1)
-            y = torch.stack((first + second, first - second), 1)
-            step *= 2
+        while step < self.width:  # a part of Sylvester's matrix at a time: it is a product of smaller ones
+            part = _sylvester(min(PART, self.width // step))
+            y = y.reshape(-1, len(part)) @ part if step == 1 else part @ y.reshape(-1, len(part), step)
+            step *= len(part)
         return y.reshape(x.shape) / count**0.5
+
+
+def _sylvester(n: int) -> Tensor:
+    """(n, n) float64 of 1 and -1, symmetric; n is a power of two."""
+    matrix, doubled = (
+        torch.ones(1, 1, dtype=torch.float64),
+        torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64),
+    )
+    while len(matrix) < n:
+        matrix = torch.kron(doubled, matrix)
+    return matrix
 
 
 def _is_prime(n: int) -> bool:
