@@ -107,6 +107,11 @@ def rounds(plugin: ModuleType) -> bool:
     return hasattr(plugin, "solve") or hasattr(plugin, "reconstruct")
 
 
+def rotates(plugin: ModuleType) -> bool:
+    """Does this method rotate the whole model, before any other looks at it?"""
+    return hasattr(plugin, "rotate")
+
+
 def unmatched(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
     """One message per ``only``/``skip`` pattern that no layer name matches."""
     found = []
@@ -150,7 +155,14 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise SettingsError(f"{where}: seed = {seed!r}: must be a whole number from 0 to 2^63 - 1")
     calibration = parse(CalibrationSettings, table.get("calibration", {}), f"{where}: [calibration]")
-    return Recipe(tuple(_step(n, row) for n, row in enumerate(steps, 1)), calibration, seed, str(name))
+    read = tuple(_step(n, row) for n, row in enumerate(steps, 1))
+    for number, step in enumerate(read, 1):
+        if number > 1 and rotates(step.plugin):
+            raise SettingsError(
+                f"step {number} ({step.use}): rotates the whole model, so it must come before every other step; "
+                "make it the first, and only once"
+            )
+    return Recipe(read, calibration, seed, str(name))
 
 
 def _step(number: int, row: dict[str, Any]) -> Step:
@@ -160,6 +172,11 @@ def _step(number: int, row: dict[str, Any]) -> Step:
     use = row.pop("use")
     where = f"step {number} ({use})"
     plugin = registry.find(ROOM, use)
+    if rotates(plugin) and (given := [key for key in ("format", "only", "skip") if row.get(key)]):
+        raise SettingsError(
+            f"{where}: {given[0]} = {row[given[0]]!r}: it rotates the whole model and rounds nothing; give {given[0]} to a "
+            "step after it"
+        )
     format_name = row.pop("format", None)
     if format_name is not None and not isinstance(format_name, str):
         raise SettingsError(f"{where}: format = {format_name!r}: must be a name such as 'int4-g64'")

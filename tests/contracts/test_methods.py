@@ -99,7 +99,7 @@ def test_a_method_has_settings_with_a_default_and_a_description_each(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_does_something(method):
     plugin = registry.find(ROOM, method)
-    assert any(hasattr(plugin, verb) for verb in ("solve", "rescale", "reconstruct", "transform"))
+    assert any(hasattr(plugin, verb) for verb in ("solve", "rescale", "reconstruct", "transform", "rotate"))
     if hasattr(plugin, "solve") or hasattr(plugin, "rescale"):
         assert plugin.STATS in ("none", "moments")
 

@@ -50,6 +50,12 @@ def test_tuning_moves_scales_and_norms_and_leaves_every_code(tuned, untuned):
     assert row.steps == ("block_qat", "e2e_scales") and any("kl" in note for note in row.notes)
 
 
+def test_tuning_leaves_what_it_does_not_touch_in_the_16_bits_it_was_stored_in(tmp_path):
+    folder = tiny.saved(tiny.llama(blocks=1).to(torch.bfloat16), tmp_path / "model")
+    tuned = tiny.compress(folder, tmp_path / "out", tiny.step("rtn", "int4-g32"), tiny.step("e2e_scales", epochs=1))
+    assert {tuned.tensor(name).dtype for name in tuned.plain_names()} == {torch.bfloat16}
+
+
 def test_tuning_brings_the_model_closer_to_the_original_on_text_it_was_not_tuned_on(folder, tuned, untuned):
     loss, fresh = make("kl"), tiny.token_batches(6, rows=1, length=24, seed=99)
     original = models.load(folder)

@@ -18,7 +18,7 @@ from netweight import formats, models
 from netweight import recipe as recipes
 from netweight.artifact import _layout, _manifest
 from netweight.artifact._manifest import LayerRecord, Manifest
-from netweight.artifact._store import opened
+from netweight.artifact._store import TYPES, opened
 from netweight.claim import Claim, read_claims
 from netweight.errors import ArtifactError, CorruptError
 from netweight.formats import Format, QTensor
@@ -190,7 +190,7 @@ class DecodedSource:
 
     def stored_as(self, name: str) -> str:
         record = self._record(name)
-        return record.format if record else str(self._artifact.tensor(name).dtype).removeprefix("torch.")
+        return record.format if record else TYPES[self._artifact.tensor(name).dtype]
 
     def load(self, name: str) -> Tensor:
         if (layer := self._layers.get(name)) is not None:

@@ -2,7 +2,8 @@
 
 from netweight.compress._parallel import pool, return_memory
 from netweight.compress._part import Part, parts
-from netweight.compress._plugin import Moments, Solution
+from netweight.compress._plugin import Moments, Rotated, Solution
+from netweight.compress._rotate import as_planned, rotated
 from netweight.compress._select import Assignment, Plan, plan
 from netweight.compress._solve import digest_of
 from netweight.compress._tune import tune
@@ -13,13 +14,16 @@ __all__ = [
     "Moments",
     "Part",
     "Plan",
+    "Rotated",
     "Solution",
     "Waiting",
+    "as_planned",
     "digest_of",
     "parts",
     "plan",
     "pool",
     "return_memory",
+    "rotated",
     "tune",
     "walk",
 ]

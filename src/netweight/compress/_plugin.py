@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from netweight.formats import QTensor
+from netweight.models import Model
 
 StatsKind = Literal["none", "moments", "block"]
 
@@ -60,6 +61,15 @@ class Solution:
     qtensor: QTensor
     notes: tuple[str, ...] = ()
     fallback: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Rotated:
+    """A model that computes the same with other weights, the layers whose weights are others, and notes on layers."""
+
+    model: Model
+    layers: tuple[str, ...]
+    notes: Mapping[str, tuple[str, ...]]
 
 
 class Accumulator:

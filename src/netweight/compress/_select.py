@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from netweight import formats
@@ -43,6 +43,8 @@ class Assignment:
     tuning: Step | None = None  # what tunes its scales once the whole model is rounded
     reason: str = ""
     tied_to: str = ""
+    rotating: Step | None = None  # what rotated it before all others
+    notes: tuple[str, ...] = ()  # on the layer as it came to the steps
 
     @property
     def format(self) -> formats.Format | None:
@@ -60,7 +62,7 @@ class Assignment:
 
     @property
     def step_names(self) -> tuple[str, ...]:
-        steps = [*self.rescaling, *(step for step in (self.rounding, self.tuning) if step)]
+        steps = [s for s in (self.rotating, *self.rescaling, self.rounding, self.tuning) if s]
         return tuple(dict.fromkeys(step.use for step in steps))
 
 
@@ -106,6 +108,8 @@ def plan(
     layers: Mapping[str, LayerLike],
     *,
     feeds: Sequence[Sequence[str]] = (),
+    rotated: Collection[str] = (),
+    notes: Mapping[str, tuple[str, ...]] | None = None,
     allow_partial: bool = False,
 ) -> Plan:
     """Steps per layer.
@@ -115,26 +119,34 @@ def plan(
 
     Args:
       feeds: layers that read what one norm or layer gives, so that channel scales can be folded between them.
+      rotated: layers that the recipe's first step has rotated; it does nothing else.
+      notes: what the ledger is to say of layers before any step.
     Raises:
       PartialError: a pattern matches nothing, a step ends up with nothing to do, or a layer it names cannot be done, all
         listed; not with ``allow_partial``, which keeps them as ``problems``.
       FormatError: a format does not fit a layer it is meant for, not with ``allow_partial``.
     """
     problems = recipes.unmatched(recipe.steps, list(layers))
-    chosen = {name: [s for s in recipe.steps if _selects(s, layer)] for name, layer in layers.items()}
+    steps = [step for step in recipe.steps if not recipes.rotates(step.plugin)]
+    rotating = next((step for step in recipe.steps if recipes.rotates(step.plugin)), None)
+    if not steps and rotating:
+        problems.append(f"step 1 ({rotating.use}): only rotates; add a rounding step such as rtn or gptq")
+    chosen = {name: [s for s in steps if _selects(s, layer)] for name, layer in layers.items()}
     for name, layer in layers.items():
         if layer.tied_to:
-            chosen[layer.tied_to] = [s for s in recipe.steps if s in chosen[layer.tied_to] or s in chosen[name]]
+            chosen[layer.tied_to] = [s for s in steps if s in chosen[layer.tied_to] or s in chosen[name]]
     misfits: list[str] = []
     blocked: list[Step] = []  # steps of layers that cannot be done
     assignments: dict[str, Assignment] = {}
     for name, layer in layers.items():
         made, problem = _assign(layer, chosen[layer.tied_to or name])
-        assignments[name] = made
+        by = rotating if name in rotated else None
+        assignments[name] = replace(made, rotating=by, notes=(notes or {}).get(name, ()))
         blocked += chosen[layer.tied_to or name] if problem else []
         if problem and not layer.tied_to:
             (misfits if problem.startswith("misfit: ") else problems).append(problem.removeprefix("misfit: "))
-    others = [(number, step) for number, step in enumerate(recipe.steps, 1) if not any(step is s for s in blocked)]
+    settled = [*blocked, *([rotating] if rotating else [])]
+    others = [(number, step) for number, step in enumerate(recipe.steps, 1) if not any(step is s for s in settled)]
     problems += _idle(others, assignments, feeds)
     if misfits and not allow_partial:
         raise FormatError(_listed(misfits, "layers do not fit their format"))
@@ -146,11 +158,14 @@ def plan(
 def planned_row(a: Assignment, stored_bytes: int, kept_bytes: int) -> Row:
     """``kept_bytes``: what the weight takes in the artifact if it is left alone."""
     format = a.format
+    rotated = (a.rotating.use,) if a.rotating else ()
     if format is None:
-        return Row(a.name, a.kind, a.shape, "left", bytes_before=stored_bytes, bytes_after=kept_bytes,
-                   reason=a.reason, tied_to=a.tied_to)  # fmt: skip
+        return Row(a.name, a.kind, a.shape, "left", steps=rotated, bytes_before=stored_bytes,
+                   bytes_after=kept_bytes, reason=a.reason, tied_to=a.tied_to, notes=a.notes)  # fmt: skip
     after = 0 if a.tied_to else format.nbytes(a.shape)
-    return Row(a.name, a.kind, a.shape, "planned", format.name, a.step_names, stored_bytes, after, tied_to=a.tied_to)
+    notes = (*a.notes, *([f"its input is rounded to {a.activations}"] if a.activations else []))
+    return Row(a.name, a.kind, a.shape, "planned", format.name, a.step_names, stored_bytes, after, tied_to=a.tied_to,
+               notes=notes)  # fmt: skip
 
 
 def _selects(step: Step, layer: LayerLike) -> bool:

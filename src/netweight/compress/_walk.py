@@ -24,7 +24,7 @@ from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
-from netweight.compress._select import Assignment, Plan, planned_row
+from netweight.compress._select import Plan, planned_row
 from netweight.compress._solve import Done, digest_of, needs_moments, solve
 from netweight.compress._states import Held, Joined, Spilled, States
 from netweight.errors import NotFiniteError, PartialError
@@ -365,7 +365,7 @@ class _Walk:
             weight_error=result.weight_error,
             output_error=result.output_error,
             samples=result.samples,
-            notes=(*result.notes, *result.solution.notes, *_said_of(assignment)),
+            notes=(*planned.notes, *result.notes, *result.solution.notes),
             fallback=result.solution.fallback,
         )
 
@@ -373,10 +373,6 @@ class _Walk:
         for number, output in enumerate(outputs):
             if formats.not_finite(output):
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
-
-
-def _said_of(assignment: Assignment) -> tuple[str, ...]:
-    return (f"its input is rounded to {assignment.activations}",) if assignment.activations else ()
 
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from netweight import artifact as artifacts
 from netweight import data, models, provenance
 from netweight import recipe as recipes
 from netweight.artifact import Artifact, Manifest, PartRecord, Store
-from netweight.compress import Part, Plan, parts, plan, tune, walk
+from netweight.compress import Part, Plan, as_planned, parts, plan, rotated, tune, walk
 from netweight.data import Calibration
 from netweight.errors import DataError, ExistsError, PartialError, SettingsError
 from netweight.jobs import _estimate, _parity
@@ -53,10 +53,12 @@ def compress(
     if out.exists() and not dry_run:
         raise ExistsError(f"{out} already exists; choose another folder or remove it")
     plan_of = recipes.load(recipe)
-    source = _opened(model)
-    layers = models.layers(source)
-    feeds = [feed for block in models.blocks(source) for feed in models.feeds(source, block)]
-    chosen = plan(plan_of, layers, feeds=[feed.layers for feed in feeds], allow_partial=allow_partial or dry_run)
+    found = rotated(_opened(model), plan_of)
+    layers = models.layers(found.model)
+    feeds = [feed for block in models.blocks(found.model) for feed in models.feeds(found.model, block)]
+    before: dict[str, Any] = {"rotated": found.layers, "notes": found.notes, "feeds": [feed.layers for feed in feeds]}
+    chosen = plan(plan_of, layers, allow_partial=allow_partial or dry_run, **before)
+    source = as_planned(found.model, chosen)
     given = None if calibration is None else data.from_batches(calibration)
     ledger = _planned(source, chosen)
     sizes = _sizes(source, ledger)

@@ -39,6 +39,15 @@ from netweight.models._parts import (
     weight_name,
 )
 from netweight.models._rebind import copied, from_folder, with_weights
+from netweight.models._rotate import (
+    RotatedModel,
+    head_bytes,
+    heads_obstacle,
+    residual_obstacle,
+    rotate,
+    shares_embedding,
+    with_stored_types,
+)
 from netweight.models._stream import materialize, release
 from netweight.models._weights import WeightSource
 
@@ -48,6 +57,7 @@ __all__ = [
     "Feed",
     "Layer",
     "Model",
+    "RotatedModel",
     "WeightSource",
     "blocks",
     "call_block",
@@ -61,6 +71,8 @@ __all__ = [
     "first_tensor",
     "fold",
     "from_folder",
+    "head_bytes",
+    "heads_obstacle",
     "input_geometry",
     "is_convolution",
     "is_row_major",
@@ -72,7 +84,9 @@ __all__ = [
     "matrix_of",
     "matrix_shape",
     "release",
+    "residual_obstacle",
     "rest",
+    "rotate",
     "round_inputs",
     "rounded_inputs",
     "run_block",
@@ -80,11 +94,13 @@ __all__ = [
     "run_tail",
     "save_tokenizer_and_config",
     "set_matrix",
+    "shares_embedding",
     "stage_input",
     "stem",
     "stored_bytes",
     "stored_layout",
     "stored_tensors",
     "weight_name",
+    "with_stored_types",
     "with_weights",
 ]

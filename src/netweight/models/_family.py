@@ -26,6 +26,32 @@ class Feed:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """The stream that stem and blocks add to, in a family where nothing reads it but RMS norms and what follows them.
+
+    Such a norm divides by the stream's length alone, so any rotation of the stream can be taken into the weights. Names are
+    relative to the block: each norm with the layers that read it, and the layers whose outputs are added. The stem's only
+    layer writes the stream too, and the head reads it through the family's last norm.
+    """
+
+    norms: tuple[Feed, ...]
+    writers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention's values and the layer that reads their averages, head by head; names are relative to the block.
+
+    Attention is linear in the values: what is done to each head's channels of ``value`` can be undone in ``output``. Where one
+    layer holds query, key and value, the values are the last of ``shares`` equal parts of its outputs.
+    """
+
+    value: str
+    output: str
+    shares: int = 1
+
+
+@dataclass(frozen=True)
 class GGUFTable:
     """How a GGUF file names what a family holds; ``{n}`` stands for the block's number.
 
@@ -55,6 +81,8 @@ class Family:
     norm: str = ""  # what runs after the last block
     head: str = ""
     feeds: tuple[Feed, ...] = ()
+    residual: Residual | None = None  # None where a rotation of the stream would change what the model computes
+    heads: tuple[Heads, ...] = ()
     optional: tuple[str, ...] = ()  # parts that checkpoints may lack; then the model goes without
     gguf: GGUFTable | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)  # endings of tensor names in old checkpoints

@@ -13,6 +13,7 @@ from torch import nn
 
 from netweight.errors import ModelError
 from netweight.models._family import Family, Feed, base_path, join
+from netweight.models._rotated import RotatedSource
 from netweight.models._weights import LiveSource, WeightSource, type_name
 from netweight.provenance import sha256_of_file, sha256_of_json
 
@@ -64,12 +65,16 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the weight files; of names, types, shapes and bytes for a live module, as it is when first asked."""
-        if self.live:
-            return _hash_of_tensors(self.weights)
-        if len(self.weights.files) == 1:
-            return sha256_of_file(self.weights.files[0])
-        return sha256_of_json({path.name: sha256_of_file(path) for path in self.weights.files})
+        """Hash of the weight files; of names, types, shapes and bytes for a live module, as it is when first asked.
+
+        A rotated model has the hash of what was rotated.
+        """
+        weights = self.weights.original if isinstance(self.weights, RotatedSource) else self.weights
+        if isinstance(weights, LiveSource):
+            return _hash_of_tensors(weights)
+        if len(weights.files) == 1:
+            return sha256_of_file(weights.files[0])
+        return sha256_of_json({path.name: sha256_of_file(path) for path in weights.files})
 
 
 def blocks(model: Model) -> tuple[str, ...]:

@@ -38,10 +38,15 @@ def copied(model: Model) -> Model:
 
     A live module's tensors are copied. A streamed model's copy is empty, and filled from the same source.
     """
-    empty = {} if model.live else {id(p): nn.Parameter(p.detach().to(META), False) for p in model.module.parameters()}
-    module = copy.deepcopy(model.module, empty)  # pyright: ignore[reportArgumentType]
+    module = copy.deepcopy(model.module) if model.live else emptied(model)
     weights = LiveSource(module) if model.live else model.weights
     return replace(model, module=module, weights=weights, open_tokenizer=model.open_tokenizer and model.tokenizer)
+
+
+def emptied(model: Model) -> nn.Module:
+    """A copy of the module with its own buffers and, shared as they are, empty parameters."""
+    empty = {id(p): nn.Parameter(p.detach().to(META), requires_grad=False) for p in model.module.parameters()}
+    return copy.deepcopy(model.module, empty)  # pyright: ignore[reportArgumentType]
 
 
 def from_folder(folder: Path, make: MakeSource, *, dtype: torch.dtype = torch.float32) -> Model:

@@ -4,7 +4,7 @@ The norms come after the residual sum, so their output feeds the next sum as wel
 into them. The value projection may be scaled against the layer that reads the attention's output, which is linear in it.
 """
 
-from netweight.models._family import Family, Feed
+from netweight.models._family import Family, Feed, Heads
 
 FAMILY = Family(
     name="bert",
@@ -15,6 +15,7 @@ FAMILY = Family(
     stem=("embeddings",),
     head="cls",
     feeds=(Feed("attention.self.value", ("attention.output.dense",)),),
+    heads=(Heads("attention.self.value", "attention.output.dense"),),
     optional=("pooler",),
     renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
 )

@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019): layer norms with a bias, weights stored as (inputs, outputs), query, key and value in one layer."""
 
-from netweight.models._family import Family, Feed
+from netweight.models._family import Family, Feed, Heads
 
 FAMILY = Family(
     name="gpt2",
@@ -12,4 +12,5 @@ FAMILY = Family(
     norm="ln_f",
     head="lm_head",
     feeds=(Feed("ln_1", ("attn.c_attn",)), Feed("ln_2", ("mlp.c_fc",))),
+    heads=(Heads("attn.c_attn", "attn.c_proj", shares=3),),
 )

@@ -1,6 +1,6 @@
 """Llama and the models that share its module names (Touvron et al. 2023, arXiv 2302.13971): RMS norms first, gated MLP."""
 
-from netweight.models._family import Family, Feed, GGUFTable
+from netweight.models._family import Family, Feed, GGUFTable, Heads, Residual
 
 GGUF = GGUFTable(
     model_types={"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"},
@@ -45,6 +45,11 @@ GGUF = GGUFTable(
     refused={"rope_freqs.weight": "it scales the rotary frequencies, which a Llama config here cannot say"},
 )
 
+NORMS = (
+    Feed("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+    Feed("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+)
+
 FAMILY = Family(
     name="llama",
     model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3"),
@@ -55,10 +60,11 @@ FAMILY = Family(
     norm="norm",
     head="lm_head",
     feeds=(
-        Feed("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-        Feed("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+        *NORMS,
         Feed("mlp.up_proj", ("mlp.down_proj",)),
         Feed("self_attn.v_proj", ("self_attn.o_proj",)),  # left out where grouped heads make the widths differ
     ),
+    residual=Residual(norms=NORMS, writers=("self_attn.o_proj", "mlp.down_proj")),
+    heads=(Heads("self_attn.v_proj", "self_attn.o_proj"),),
     gguf=GGUF,
 )
