@@ -70,11 +70,13 @@ class Recipe:
     calibration: CalibrationSettings = CalibrationSettings()  # pyright: ignore[reportCallIssue]
     seed: int = 0
     name: str = ""
+    blocks: tuple[str, ...] = ()  # patterns on the modules of a plain module that are compressed one after the other
 
     def to_table(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "seed": self.seed,
+            **({"blocks": list(self.blocks)} if self.blocks else {}),
             "calibration": self.calibration.model_dump(),
             "step": [step.to_table() for step in self.steps],
         }
@@ -134,7 +136,7 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
         return source
     table = source if isinstance(source, dict) else read_toml(source)
     where = "recipe" if isinstance(source, dict) else Path(source).name
-    known = ("name", "seed", "calibration", "step")
+    known = ("name", "seed", "blocks", "calibration", "step")
     for key in table:
         if key not in known:
             raise SettingsError(f"{where}: {key!r} is not a setting{nearest(key, known)}")
@@ -146,7 +148,8 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise SettingsError(f"{where}: seed = {seed!r}: must be a whole number from 0 to 2^63 - 1")
     calibration = parse(CalibrationSettings, table.get("calibration", {}), f"{where}: [calibration]")
-    return Recipe(tuple(_step(n, row) for n, row in enumerate(steps, 1)), calibration, seed, str(name))
+    blocks = _patterns(table.get("blocks", []), f"{where}: blocks")
+    return Recipe(tuple(_step(n, row) for n, row in enumerate(steps, 1)), calibration, seed, str(name), blocks)
 
 
 def _step(number: int, row: dict[str, Any]) -> Step:

@@ -6,6 +6,9 @@ Layers that a block method is to do come last, all of the block together, traine
 model's outputs are then kept beside the quantized model's. The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
 ("tail") are parts of their own. Each finished part is handed out before the next begins, together with the outputs, so
 that a caller can store both and start again there.
+
+A plain module is one part, or cut into blocks that its owner named (``models.cut``). Then each block's inputs are what the module, as far
+as it is rounded, feeds it, found by running it up to there; a copy of the original is run the same way for what to come close to.
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ from torch import Tensor, nn
 
 from netweight import formats, models
 from netweight.compress import _observe, _reconstruct, _rescale
+from netweight.compress._fed import Fed
 from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
-from netweight.compress._select import Plan, planned_row
+from netweight.compress._select import Assignment, Plan, planned_row
 from netweight.compress._solve import Done, digest_of, needs_moments, solve
 from netweight.compress._states import Held, Joined, Spilled, States
-from netweight.errors import NotFiniteError, PartialError
+from netweight.errors import CompressError, NotFiniteError, PartialError
 from netweight.ledger import Row
 from netweight.models import Model
 
@@ -46,6 +50,7 @@ def walk(
     waiting: Waiting = "repeat",
     scratch: Path | None = None,
     seed: int = 0,
+    put_back: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[Part]:
     """Compress part by part.
 
@@ -60,6 +65,7 @@ def walk(
         beginning, which takes about twice the time and the least memory. The result is the same, bit for bit.
       scratch: a folder for a file with what runs from one block to the next; in memory without it.
       seed: of the methods that draw at random.
+      put_back: puts the parts before ``start`` in place, of a plain module that is cut into blocks.
     Yields:
       Every part from ``start`` on.
     Raises:
@@ -71,6 +77,9 @@ def walk(
         work = _Walk(model, plan, workers, waiting, scratch, seed)
         if names == ("",):
             yield work.whole(batches)
+            return
+        if model.named_blocks:
+            yield from work.cut(batches, start, put_back)
             return
         if start == 0:
             first, inputs = work.stem(batches)
@@ -165,7 +174,7 @@ class _Walk:
         def run(state: Tensor) -> Tensor:
             return models.run_tail(self.model, state)
 
-        done = self._compress(TAIL, [n for n in names if not self._tied(n)], run, hidden, keep=None)
+        done = self._compress(TAIL, self._own(names), run, hidden, keep=None)
         end = [run(hidden[0][:1])]
         self._check_finite(TAIL, end)
         part = self._part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
@@ -179,8 +188,9 @@ class _Walk:
         models.materialize(self.model, "")
         calls = [found.call(0) for found in models.capture_block_inputs(self.model, batches)] if batches else []
 
-        def run(call: Any) -> Any:
-            return models.run_block(module, *call)[0]
+        def run(number: int) -> Any:
+            with models.readable(self.model, number):
+                return models.run_block(module, *calls[number])[0]
 
         names = list(self.plan.assignments)
         site = None
@@ -189,12 +199,120 @@ class _Walk:
             def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
                 return models.first_tensor(models.call_block(module, *calls[number]))
 
-            outputs = self.pool.map(lambda call: models.first_tensor(run(call)), calls)
-            site = _reconstruct.Site(module, "", forward, self.states(outputs), None)
-        done = self._compress("", [n for n in names if not self._tied(n)], run, calls, keep=None, site=site)
-        outputs = [models.first_tensor(run(calls[0]))] if calls else []
+            outputs = self.pool.map(lambda number: self._floating("the module", run(number)), range(len(calls)))
+            channels = _observe.channel_axis(module, run, 0)
+            site = _reconstruct.Site(module, "", forward, self.states(outputs), None, channels)
+        done = self._compress("", self._own(names), run, range(len(calls)), keep=None, site=site)
+        outputs = [models.first_tensor(run(0))] if calls else []
         self._check_finite("the module", outputs)
         return self._part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
+
+    def cut(self, batches: Sequence[Any], start: int, put_back: Callable[[nn.Module], None] | None) -> Iterator[Part]:
+        """A plain module in the blocks its owner named, then what lies in none of them."""
+        models.materialize(self.model, "")
+        original = None
+        if self.plan.trains:
+            original = models.copied(self.model)
+            models.materialize(original, "")
+            original.module.eval()
+        if put_back is not None:
+            put_back(self.model.module)
+        blocks = models.blocks(self.model)
+        for index, name in enumerate(blocks[start:], start):
+            yield self.inner(index, name, batches, original)
+        yield self.outside(len(blocks), batches)
+
+    def inner(self, index: int, name: str, batches: Sequence[Any], original: Model | None) -> Part:
+        """One block somewhere inside a plain module. ``original`` is the model as it came, where blocks are trained."""
+        block = self.modules[name]
+        names = [n for n, a in self.plan.assignments.items() if a.block == name]
+        own = self._own(names)
+        assigned = [self.plan.assignments[n] for n in own]
+        busy = any(a.trained or a.rescaling or needs_moments(a) for a in assigned)
+        fed = self._fed(self.model, name, batches if busy else batches[:1])
+
+        def run(number: int) -> Any:
+            with models.readable(self.model, number):
+                return models.run_block(block, *fed[number])[0]
+
+        site = None
+        if original is not None and any(a.trained for a in assigned):
+            site = self._site(name, fed, batches, original, assigned, _observe.channel_axis(block, run, 0))
+        done = self._compress(name, own, run, range(len(fed)), keep=None, site=site)
+        output = models.first_tensor(run(0))
+        self._check_finite(name, [output])
+        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), [output])
+        return_memory()
+        return part
+
+    def _site(
+        self,
+        name: str,
+        fed: Fed,
+        batches: Sequence[Any],
+        original: Model,
+        assigned: Sequence[Assignment],
+        channels: int,
+    ) -> _reconstruct.Site:
+        """A block of a plain module for methods that train: what it is fed now, and what its original gave."""
+        settings = [a.rounding.settings for a in assigned if a.rounding]
+        first = original.module.get_submodule(name)
+        before = fed
+        if any(getattr(s, "inputs", "quantized") == "original" for s in settings):
+            before = self._fed(original, name, batches)
+        with models.reaching(original, name) as reach:
+
+            def gave(number: int) -> Tensor:
+                call = reach(number, batches[number])
+                with models.readable(original, number):
+                    return self._floating(name, models.run_block(first, *call)[0])
+
+            targets = self.states(self.pool.map(gave, range(len(batches))))
+        again = None
+        if any(getattr(s, "aug_loss", False) for s in settings):
+            again = self.states(
+                self.pool.map(lambda n: self._floating(name, models.run_block(first, *fed[n])[0]), range(len(fed)))
+            )
+
+        def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
+            return models.first_tensor(models.call_block(module, *(fed if quantized else before)[number]))
+
+        return _reconstruct.Site(self.modules[name], name, forward, targets, again, channels)
+
+    def outside(self, index: int, batches: Sequence[Any]) -> Part:
+        """What lies in no block: layers that did not run, and tensors that are not layers' weights."""
+        module = self.model.module
+        calls = [models.plain_call(self.model, batch) for batch in batches]
+
+        def run(number: int) -> Any:
+            with models.readable(self.model, number):
+                return models.run_block(module, *calls[number])[0]
+
+        names = [n for n, a in self.plan.assignments.items() if a.block is None]
+        done = self._compress(TAIL, self._own(names), run, range(len(calls)), keep=None)
+        outputs = [models.first_tensor(run(0))]
+        self._check_finite("the module", outputs)
+        tensors = models.stored_tensors(self.model, models.tensors_outside(self.model))
+        return self._part(index, TAIL, names, done, tensors, outputs)
+
+    def _fed(self, model: Model, name: str, batches: Sequence[Any]) -> Fed:
+        with models.reaching(model, name) as reach:
+            calls = self.pool.map(lambda number: reach(number, batches[number]), range(len(batches)))
+            return Fed(calls, self.states)
+
+    def _floating(self, name: str, output: Any) -> Tensor:
+        """The one tensor that training is to come close to. Raises: CompressError: it holds no floating-point numbers."""
+        found = models.first_tensor(output)
+        if not found.is_floating_point():
+            raise CompressError(
+                f"{name} gives {str(found.dtype).removeprefix('torch.')}, and training needs floating-point outputs; wrap it in a module "
+                "that gives what comes before (logits, not classes)"
+            )
+        return found
+
+    def _own(self, names: Sequence[str]) -> list[str]:
+        """Those whose weight is not another layer's."""
+        return [name for name in names if not self._tied(name)]
 
     def _tied_owners(self, prefixes: Sequence[str]) -> list[str]:
         """Layers of the stem whose weight something below these prefixes shares."""

@@ -53,11 +53,11 @@ def compress(
     if out.exists() and not dry_run:
         raise ExistsError(f"{out} already exists; choose another folder or remove it")
     plan_of = recipes.load(recipe)
-    source = _opened(model)
+    given = None if calibration is None else data.from_batches(calibration)
+    source = _cut(_opened(model), plan_of, given)
     layers = models.layers(source)
     feeds = [feed for block in models.blocks(source) for feed in models.feeds(source, block)]
     chosen = plan(plan_of, layers, feeds=[feed.layers for feed in feeds], allow_partial=allow_partial or dry_run)
-    given = None if calibration is None else data.from_batches(calibration)
     ledger = _planned(source, chosen)
     sizes = _sizes(source, ledger)
     asked = _estimate.work(chosen, plan_of, given, batch_tokens=BATCH_TOKENS)
@@ -105,6 +105,17 @@ def _opened(model: Any) -> Model:
     return models.load(model)
 
 
+def _cut(source: Model, recipe: Recipe, given: Calibration | None) -> Model:
+    """The model in the blocks that the recipe names, if it names any: which run, and when, is seen on the first batch."""
+    if not recipe.blocks:
+        return source
+    if given is not None and given.batches:
+        return models.cut(source, recipe.blocks, given.batches[0])
+    if source.kind == "module" and not source.family.blocks:
+        raise _no_batches(source, "the recipe names blocks, which are found by running the module")
+    return models.cut(source, recipe.blocks, {"input_ids": torch.zeros((1, 2), dtype=torch.int64)})
+
+
 def _planned(source: Model, assigned: Plan) -> Ledger:
     stored = {name: models.stored_bytes(source, name) for name in assigned.assignments}
     kept = {name: models.kept_bytes(source, models.weight_name(name)) for name in assigned.assignments}
@@ -137,7 +148,7 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Calibrati
         seen = data.calibration(recipe.calibration, tokenizer, seed=recipe.seed, rows=rows)
         return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
-        return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
+        return _without_batches(source, assigned)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
     tokens = min(_estimate.PROBE_TOKENS, source.longest or _estimate.PROBE_TOKENS)
@@ -156,11 +167,14 @@ def _probe_first(batches: list[Any]) -> list[Any]:
     return [{k: v[:1] for k, v in first.items()}, {k: v[1:] for k, v in first.items()}, *batches[1:]]
 
 
-def _no_batches(source: Model) -> Calibration:
-    raise DataError(
-        f"a step of the recipe needs to see what {source.name}'s layers are fed; pass calibration=<batches>, "
-        "an iterable of what the module takes"
-    )
+def _without_batches(source: Model, assigned: Plan) -> Calibration:
+    if assigned.needs_data:
+        raise _no_batches(source, f"a step of the recipe needs to see what {source.name}'s layers are fed")
+    return data.from_batches([])
+
+
+def _no_batches(source: Model, why: str) -> DataError:
+    return DataError(f"{why}; pass calibration=<batches>, an iterable of what {source.name} takes")
 
 
 def _fingerprint(source: Model, recipe: Recipe, seen: Calibration) -> dict[str, Any]:
@@ -195,6 +209,14 @@ def _walk(
     total, done = len(parts(source)), store.done()
     if done == total:
         return
+
+    def put_back(module: nn.Module) -> None:
+        for record in store.records(done):
+            matrices, tensors = store.weights(record, layout)
+            for name, matrix in matrices.items():
+                models.set_matrix(module.get_submodule(name), matrix)
+            module.load_state_dict(tensors, strict=False)
+
     hidden = store.hidden() if done else []
     progress("compress", done, total)
     ample = memory == "ample"
@@ -202,6 +224,7 @@ def _walk(
         "waiting": "hold" if ample else "repeat",
         "scratch": None if ample else store.folder,
         "seed": seed,
+        "put_back": put_back if done else None,
     }
     for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, **options):
         record, tensors = _record(part, layout)

@@ -1,5 +1,6 @@
 """Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
 
+from netweight.models._cut import Call, cut, outputs_of_parts, reaching, tensors_outside
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, families, family_of
 from netweight.models._fold import fold
@@ -9,6 +10,8 @@ from netweight.models._forward import (
     capture_block_inputs,
     evaluating,
     final_states,
+    plain_call,
+    readable,
     run_block,
     run_model,
     run_tail,
@@ -32,6 +35,7 @@ from netweight.models._parts import (
     is_convolution,
     kept_bytes,
     rest,
+    spatial_axes,
     stem,
     stored_bytes,
     stored_tensors,
@@ -43,6 +47,7 @@ from netweight.models._weights import WeightSource
 
 __all__ = [
     "BlockInputs",
+    "Call",
     "Family",
     "Feed",
     "Layer",
@@ -52,6 +57,7 @@ __all__ = [
     "call_block",
     "capture_block_inputs",
     "copied",
+    "cut",
     "evaluating",
     "families",
     "family_of",
@@ -70,6 +76,10 @@ __all__ = [
     "materialize",
     "matrix_of",
     "matrix_shape",
+    "outputs_of_parts",
+    "plain_call",
+    "reaching",
+    "readable",
     "release",
     "rest",
     "run_block",
@@ -77,11 +87,13 @@ __all__ = [
     "run_tail",
     "save_tokenizer_and_config",
     "set_matrix",
+    "spatial_axes",
     "stage_input",
     "stem",
     "stored_bytes",
     "stored_layout",
     "stored_tensors",
+    "tensors_outside",
     "weight_name",
     "with_weights",
 ]
