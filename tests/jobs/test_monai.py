@@ -48,7 +48,9 @@ def net(name: str, dims: int = 2) -> nn.Module:
 
 
 def images(name: str, count: int = 8, *, dims: int = 2, seed: int = 1) -> list[torch.Tensor]:
-    return nets.images(count, channels=1, size=(16 if name == "unet" else 32,) * dims, rows=1, seed=seed)
+    """SwinUNETR's lowest level is 32 times smaller, and its norms need two pixels there."""
+    size = (16,) * dims if name == "unet" else (64, *(32,) * (dims - 1))
+    return nets.images(count, channels=1, size=size, rows=1, seed=seed)
 
 
 def gone(name: str, artifact, original: nn.Module, *, dims: int = 2) -> float:

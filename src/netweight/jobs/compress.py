@@ -60,7 +60,7 @@ def compress(
     chosen = plan(plan_of, layers, feeds=[feed.layers for feed in feeds], allow_partial=allow_partial or dry_run)
     ledger = _planned(source, chosen)
     sizes = _sizes(source, ledger)
-    asked = _estimate.work(chosen, plan_of, given, batch_tokens=BATCH_TOKENS)
+    asked = _estimate.work(source, chosen, plan_of, given, batch_tokens=BATCH_TOKENS)
     expected = _estimate.estimate(source, chosen, layers, sizes[1], threads, memory, asked)
     if dry_run:
         return DryRun(ledger, expected, *sizes, chosen.problems)

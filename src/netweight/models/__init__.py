@@ -1,6 +1,6 @@
 """Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
 
-from netweight.models._cut import Call, cut, outputs_of_parts, reaching, tensors_outside
+from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, families, family_of
 from netweight.models._fold import fold
@@ -76,6 +76,7 @@ __all__ = [
     "materialize",
     "matrix_of",
     "matrix_shape",
+    "numbers_kept",
     "outputs_of_parts",
     "plain_call",
     "reaching",

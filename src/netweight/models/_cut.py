@@ -178,6 +178,37 @@ def outputs_of_parts(model: Model, batch: Any) -> Iterator[tuple[str, Tensor]]:
     yield "", first_tensor(run_block(model.module, *plain_call(model, batch))[0])
 
 
+@torch.no_grad()
+def numbers_kept(model: Model, batch: Any) -> dict[str, tuple[int, int]]:
+    """What one pass makes in each block of a plain module: all elements its innermost modules give, and the most one gives.
+
+    The key "" stands for what lies in no block.
+    """
+    found: dict[str, tuple[int, int]] = {}
+
+    def note(block: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                total, most = found.get(block, (0, 0))
+                found[block] = total + output.numel(), max(most, output.numel())
+
+        return hook
+
+    handles = []
+    try:
+        for name, module in model.module.named_modules():
+            if next(module.children(), None) is None:
+                block = next((b for b in model.named_blocks if _below(name, [b])), "")
+                handles.append(module.register_forward_hook(note(block)))
+        args, kwargs = plain_call(model, batch)
+        with evaluating(model.module), readable(model, 0):
+            model.module(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
 def tensors_outside(model: Model) -> tuple[str, ...]:
     """Names of the parameters and persistent buffers that lie in no block."""
     return tuple(name for name in model.module.state_dict() if not _below(name, model.named_blocks))
