@@ -148,6 +148,17 @@ def test_the_whole_model_is_tuned_after_its_blocks(trained, tmp_path):
     assert distance[1] < distance[0]
 
 
+def test_a_block_needs_less_memory_than_the_whole_and_large_images_are_not_refused(tmp_path):
+    """What is expected of 2 x 3 x 256 x 256 pixels: the wide layers see few of them."""
+    images = nets.images(2, size=(256, 256))
+    blocks, whole = (
+        compress(tmp_path / "out", QAT, blocks=names, calibration=images, dry_run=True).estimate.peak_bytes
+        for names in (NAMED, [])
+    )
+    resident = compress(tmp_path / "out", tiny.step("rtn", "int3-channel"), dry_run=True).estimate.peak_bytes
+    assert blocks < whole < resident + 0.5e9
+
+
 class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()

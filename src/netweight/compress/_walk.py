@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from netweight import formats, models
 from netweight.compress import _observe, _reconstruct, _rescale
-from netweight.compress._fed import Fed
+from netweight.compress._inner import Inner, floating
 from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._plugin import Moments
 from netweight.compress._relay import Relay
-from netweight.compress._select import Assignment, Plan, planned_row
+from netweight.compress._select import Plan, planned_row
 from netweight.compress._solve import Done, digest_of, needs_moments, solve
 from netweight.compress._states import Held, Joined, Spilled, States
-from netweight.errors import CompressError, NotFiniteError, PartialError
+from netweight.errors import NotFiniteError, PartialError
 from netweight.ledger import Row
 from netweight.models import Model
 
@@ -79,7 +79,7 @@ def walk(
             yield work.whole(batches)
             return
         if model.named_blocks:
-            yield from work.cut(batches, start, put_back)
+            yield from Inner(work).walk(batches, start, put_back)
             return
         if start == 0:
             first, inputs = work.stem(batches)
@@ -128,8 +128,8 @@ class _Walk:
         tensors = models.stored_tensors(self.model, prefixes)
         inputs = models.capture_block_inputs(self.model, batches)  # drops the stem from memory
         hidden = [found.hidden for found in inputs]
-        self._check_finite(STEM, hidden)
-        return self._part(0, STEM, names, done, tensors, [*hidden, *originals]), inputs
+        self.check_finite(STEM, hidden)
+        return self.part(0, STEM, names, done, tensors, [*hidden, *originals]), inputs
 
     def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], state: States) -> Part:
         """One block. ``state`` holds its inputs, batch by batch, and its outputs afterwards."""
@@ -153,11 +153,11 @@ class _Walk:
 
             after = self.states(self.pool.map(first, batches))
             site = _reconstruct.Site(block, name, forward, after, self._second(names, run, batches))
-        done = self._compress(name, names, run, batches, keep=state.put, site=site)
-        self._check_finite(name, state)
+        done = self.compress(name, names, run, batches, keep=state.put, site=site)
+        self.check_finite(name, state)
         self.original = after
         held = state if after is None else Joined(state, after)
-        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), held)
+        part = self.part(index, name, names, done, models.stored_tensors(self.model, (name,)), held)
         models.release(self.model, name)
         return_memory()
         return part
@@ -174,10 +174,10 @@ class _Walk:
         def run(state: Tensor) -> Tensor:
             return models.run_tail(self.model, state)
 
-        done = self._compress(TAIL, self._own(names), run, hidden, keep=None)
+        done = self.compress(TAIL, self.own(names), run, hidden, keep=None)
         end = [run(hidden[0][:1])]
-        self._check_finite(TAIL, end)
-        part = self._part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
+        self.check_finite(TAIL, end)
+        part = self.part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
         for prefix in prefixes:
             models.release(self.model, prefix)
         return part
@@ -199,118 +199,15 @@ class _Walk:
             def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
                 return models.first_tensor(models.call_block(module, *calls[number]))
 
-            outputs = self.pool.map(lambda number: self._floating("the module", run(number)), range(len(calls)))
+            outputs = self.pool.map(lambda number: floating("the module", run(number)), range(len(calls)))
             channels = _observe.channel_axis(module, run, 0)
             site = _reconstruct.Site(module, "", forward, self.states(outputs), None, channels)
-        done = self._compress("", self._own(names), run, range(len(calls)), keep=None, site=site)
+        done = self.compress("", self.own(names), run, range(len(calls)), keep=None, site=site)
         outputs = [models.first_tensor(run(0))] if calls else []
-        self._check_finite("the module", outputs)
-        return self._part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
+        self.check_finite("the module", outputs)
+        return self.part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
 
-    def cut(self, batches: Sequence[Any], start: int, put_back: Callable[[nn.Module], None] | None) -> Iterator[Part]:
-        """A plain module in the blocks its owner named, then what lies in none of them."""
-        models.materialize(self.model, "")
-        original = None
-        if self.plan.trains:
-            original = models.copied(self.model)
-            models.materialize(original, "")
-            original.module.eval()
-        if put_back is not None:
-            put_back(self.model.module)
-        blocks = models.blocks(self.model)
-        for index, name in enumerate(blocks[start:], start):
-            yield self.inner(index, name, batches, original)
-        yield self.outside(len(blocks), batches)
-
-    def inner(self, index: int, name: str, batches: Sequence[Any], original: Model | None) -> Part:
-        """One block somewhere inside a plain module. ``original`` is the model as it came, where blocks are trained."""
-        block = self.modules[name]
-        names = [n for n, a in self.plan.assignments.items() if a.block == name]
-        own = self._own(names)
-        assigned = [self.plan.assignments[n] for n in own]
-        busy = any(a.trained or a.rescaling or needs_moments(a) for a in assigned)
-        fed = self._fed(self.model, name, batches if busy else batches[:1])
-
-        def run(number: int) -> Any:
-            with models.readable(self.model, number):
-                return models.run_block(block, *fed[number])[0]
-
-        site = None
-        if original is not None and any(a.trained for a in assigned):
-            site = self._site(name, fed, batches, original, assigned, _observe.channel_axis(block, run, 0))
-        done = self._compress(name, own, run, range(len(fed)), keep=None, site=site)
-        output = models.first_tensor(run(0))
-        self._check_finite(name, [output])
-        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), [output])
-        return_memory()
-        return part
-
-    def _site(
-        self,
-        name: str,
-        fed: Fed,
-        batches: Sequence[Any],
-        original: Model,
-        assigned: Sequence[Assignment],
-        channels: int,
-    ) -> _reconstruct.Site:
-        """A block of a plain module for methods that train: what it is fed now, and what its original gave."""
-        settings = [a.rounding.settings for a in assigned if a.rounding]
-        first = original.module.get_submodule(name)
-        before = fed
-        if any(getattr(s, "inputs", "quantized") == "original" for s in settings):
-            before = self._fed(original, name, batches)
-        with models.reaching(original, name) as reach:
-
-            def gave(number: int) -> Tensor:
-                call = reach(number, batches[number])
-                with models.readable(original, number):
-                    return self._floating(name, models.run_block(first, *call)[0])
-
-            targets = self.states(self.pool.map(gave, range(len(batches))))
-        again = None
-        if any(getattr(s, "aug_loss", False) for s in settings):
-            again = self.states(
-                self.pool.map(lambda n: self._floating(name, models.run_block(first, *fed[n])[0]), range(len(fed)))
-            )
-
-        def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
-            return models.first_tensor(models.call_block(module, *(fed if quantized else before)[number]))
-
-        return _reconstruct.Site(self.modules[name], name, forward, targets, again, channels)
-
-    def outside(self, index: int, batches: Sequence[Any]) -> Part:
-        """What lies in no block: layers that did not run, and tensors that are not layers' weights."""
-        module = self.model.module
-        calls = [models.plain_call(self.model, batch) for batch in batches]
-
-        def run(number: int) -> Any:
-            with models.readable(self.model, number):
-                return models.run_block(module, *calls[number])[0]
-
-        names = [n for n, a in self.plan.assignments.items() if a.block is None]
-        done = self._compress(TAIL, self._own(names), run, range(len(calls)), keep=None)
-        outputs = [models.first_tensor(run(0))]
-        self._check_finite("the module", outputs)
-        tensors = models.stored_tensors(self.model, models.tensors_outside(self.model))
-        return self._part(index, TAIL, names, done, tensors, outputs)
-
-    def _fed(self, model: Model, name: str, batches: Sequence[Any]) -> Fed:
-        with models.reaching(model, name) as reach:
-            calls = self.pool.map(lambda number: reach(number, batches[number]), range(len(batches)))
-            return Fed(calls, self.states)
-
-    def _floating(self, name: str, output: Any) -> Tensor:
-        """The one tensor that training is to come close to. Raises: CompressError: it holds no floating-point numbers."""
-        found = models.first_tensor(output)
-        if not found.is_floating_point():
-            raise CompressError(
-                f"{name} gives {str(found.dtype).removeprefix('torch.')}, and training needs floating-point outputs; wrap it in a module "
-                "that gives what comes before (logits, not classes)"
-            )
-        return found
-
-    def _own(self, names: Sequence[str]) -> list[str]:
+    def own(self, names: Sequence[str]) -> list[str]:
         """Those whose weight is not another layer's."""
         return [name for name in names if not self._tied(name)]
 
@@ -332,7 +229,7 @@ class _Walk:
         wanted = any(getattr(step.settings, "aug_loss", False) for step in steps if step)
         return self.states(self.pool.map(run, batches)) if wanted else None
 
-    def _compress(
+    def compress(
         self,
         part: str,
         names: Sequence[str],
@@ -439,7 +336,7 @@ class _Walk:
         self.rounded |= done.keys()
         return {name: replace(result, decoded=None) for name, result in done.items()}
 
-    def _part(
+    def part(
         self,
         index: int,
         name: str,
@@ -482,7 +379,7 @@ class _Walk:
             fallback=result.solution.fallback,
         )
 
-    def _check_finite(self, name: str, outputs: Sequence[Tensor]) -> None:
+    def check_finite(self, name: str, outputs: Sequence[Tensor]) -> None:
         for number, output in enumerate(outputs):
             if formats.not_finite(output):
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")
