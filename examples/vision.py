@@ -1,6 +1,7 @@
 """A live convolutional network: compress it with its own batches, prove what that cost in top-1 accuracy, write the report.
 
     NETWEIGHT_DATA=<folder> python examples/vision.py --out vision-out
+    NETWEIGHT_DATA=<folder> python examples/vision.py --out vision-out --bits 3 2    # methods beside each other, block by block
 
 Any torch module with linear, convolution or embedding layers works the same way. Here it is a ResNet for CIFAR-10 (He et al.,
 arXiv 1512.03385, section 4.2) with published weights. The data folder must hold ``resnet-cifar10-weights`` and ``cifar10-jpeg``;
@@ -32,6 +33,20 @@ RECIPE = {
     "name": "int4 GPTQ",
     "step": [{"use": "gptq", "format": "int4-channel", "range": "output", "skip": ["conv1", "linear"]}],
 }
+METHODS = {
+    "rtn": {},
+    "omniquant": {"epochs": 10, "clip_lr": 0.03},
+    "block_qat": {"epochs": 10, "weight_lr": 2e-3},
+}
+
+
+def low(method: str, bits: int, epochs: int | None) -> dict:
+    """One method in few bits, residual block after residual block; the first and the last layer stay as they are."""
+    chosen = dict(METHODS[method])
+    if epochs is not None and "epochs" in chosen:
+        chosen["epochs"] = epochs
+    step = {"use": method, "format": f"int{bits}-channel", "skip": ["conv1", "linear"], **chosen}
+    return {"name": f"int{bits} {method}", "blocks": ["layer?.?"], "step": [step]}
 
 
 class Block(nn.Module):
@@ -76,6 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--depth", type=int, choices=tuple(WEIGHTS), default=20, help="layers of the network")
     parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--calibration", type=int, default=256, help="training images that the method looks at")
+    parser.add_argument(
+        "--bits", type=int, nargs="*", default=[], help="compare methods in these bits, in place of int4"
+    )
+    parser.add_argument("--epochs", type=int, help="passes over the training images, for the methods that train")
     settings = parser.parse_args(arguments)
     folder = data.folder()
     needed = ("resnet-cifar10-weights", "cifar10-jpeg")
@@ -91,12 +110,15 @@ def main(arguments: list[str] | None = None) -> int:
     test = Labelled(pictures, labels, "cifar10-jpeg", f"test_a, {settings.images} spread evenly")
     tasks = [task("bytes"), task("top1_accuracy", test), task("latency", test, batch=32, repetitions=5)]
     with progress_bars() as progress:
-        out = settings.out / "int4"
-        batches = seen.split(64)
-        show(netweight.compress(module, recipe.load(RECIPE), out=out, calibration=batches, progress=progress))
-        claims = netweight.evaluate(out, against=module, tasks=tasks, batch_size=64, progress=progress)
+        chosen = {f"int{b}-{name}": low(name, b, settings.epochs) for b in settings.bits for name in METHODS}
+        chosen = chosen or {"int4": RECIPE}
+        made = [settings.out / name for name in chosen]
+        for out, table in zip(made, chosen.values(), strict=True):
+            batches = seen.split(16)
+            show(netweight.compress(module, recipe.load(table), out=out, calibration=batches, progress=progress))
+        claims = netweight.evaluate(made, against=module, tasks=tasks, batch_size=64, progress=progress)
     show(claims)
-    show(netweight.report(out, out=settings.out / "report.html"))
+    show(netweight.report(made, out=settings.out / "report.html"))
     return 0
 
 

@@ -74,11 +74,13 @@ class Recipe:
     calibration: CalibrationSettings = CalibrationSettings()  # pyright: ignore[reportCallIssue]
     seed: int = 0
     name: str = ""
+    blocks: tuple[str, ...] = ()  # patterns on the modules of a plain module that are compressed one after the other
 
     def to_table(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "seed": self.seed,
+            **({"blocks": list(self.blocks)} if self.blocks else {}),
             "calibration": self.calibration.model_dump(),
             "step": [step.to_table() for step in self.steps],
         }
@@ -143,7 +145,7 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
         return source
     table = source if isinstance(source, dict) else read_toml(source)
     where = "recipe" if isinstance(source, dict) else Path(source).name
-    known = ("name", "seed", "calibration", "step")
+    known = ("name", "seed", "blocks", "calibration", "step")
     for key in table:
         if key not in known:
             raise SettingsError(f"{where}: {key!r} is not a setting{nearest(key, known)}")
@@ -155,6 +157,7 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise SettingsError(f"{where}: seed = {seed!r}: must be a whole number from 0 to 2^63 - 1")
     calibration = parse(CalibrationSettings, table.get("calibration", {}), f"{where}: [calibration]")
+    blocks = _patterns(table.get("blocks", []), f"{where}: blocks")
     read = tuple(_step(n, row) for n, row in enumerate(steps, 1))
     for number, step in enumerate(read, 1):
         if number > 1 and rotates(step.plugin):
@@ -162,7 +165,7 @@ def load(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
                 f"step {number} ({step.use}): rotates the whole model, so it must come before every other step; "
                 "make it the first, and only once"
             )
-    return Recipe(read, calibration, seed, str(name))
+    return Recipe(read, calibration, seed, str(name), blocks)
 
 
 def _step(number: int, row: dict[str, Any]) -> Step:

@@ -77,3 +77,16 @@ def test_the_vision_example_compresses_a_real_network(real_data: Path, tmp_path:
     assert accuracy["ResNet"].value == pytest.approx(0.81, abs=0.11) and accuracy["ResNet"].n == 200
     assert accuracy["int4"].comparison.difference > -0.05
     assert (out / "report.html").is_file()
+
+
+def test_the_vision_example_compares_methods_in_few_bits(real_data: Path, tmp_path: Path):
+    if not (real_data / "resnet-cifar10-weights").is_dir() or not (real_data / "cifar10-jpeg").is_dir():
+        pytest.skip("the CIFAR-10 network and images are absent; NETWEIGHT_DATA names the folder of real data")
+    out = tmp_path / "out"
+    arguments = ["--images", "200", "--calibration", "256", "--bits", "2", "--epochs", "4"]
+    assert example("vision").main(["--out", str(out), *arguments]) == 0
+    found = [c for c in read_claims(out / "int2-rtn" / "claims.jsonl") if c.metric == "top1_accuracy"]
+    found += [c for c in read_claims(out / "int2-block_qat" / "claims.jsonl") if c.metric == "top1_accuracy"]
+    accuracy = {c.subject: c.value for c in found}
+    # two bits without training leave little above chance; training brings most of it back
+    assert accuracy["int2-rtn"] < 0.3 and accuracy["int2-block_qat"] > accuracy["int2-rtn"] + 0.2

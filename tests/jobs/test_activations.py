@@ -13,6 +13,7 @@ import tiny
 from netweight import models, runtime
 from netweight.errors import PartialError, SettingsError, UnknownName
 from netweight.jobs import _parity
+from netweight.jobs.compress import compress as job
 from netweight.runtime import NativeDecoder, PackedLinear, kernels
 
 W4A8 = tiny.step("rtn", "int4-sym-g32", activations="int8-token")
@@ -149,6 +150,42 @@ def test_a_whole_model_is_tuned_with_rounded_inputs(folder, tmp_path):
     first, last = note.removeprefix("kl ").split(" on ")[0].split(" to ")
     assert float(last) < float(first)
     assert {row.activations for row in tuned.manifest.layers.values()} == {"int8-token"}
+
+
+class _Crossed(nn.Module):
+    """Three blocks of which the last reads what the first two gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.a, self.b = nn.Sequential(nn.Linear(32, 64), nn.ReLU()), nn.Sequential(nn.Linear(64, 64), nn.ReLU())
+            self.c = nn.Sequential(nn.Linear(128, 8))
+
+    def forward(self, x):
+        first = self.a(x)
+        return self.c(torch.cat([first, self.b(first)], -1))
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_blocks_that_a_recipe_names_round_too_and_are_resumed(stop, tmp_path):
+    batches = [torch.randn(16, 32, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+    recipe = {"blocks": ["a", "b", "c"], "step": [tiny.step("gptq", "int4-sym-g32", activations="int4-token")]}
+    options = {"calibration": batches, "threads": 1}
+    whole = job(_Crossed(), recipe, out=tmp_path / "whole", **options)
+
+    def progress(what, done, total, note=""):
+        if (what, done) == ("compress", stop):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job(_Crossed(), recipe, out=tmp_path / "again", progress=progress, **options)
+    job(_Crossed(), recipe, out=tmp_path / "again", **options)
+    assert tiny.hashed_files(tmp_path / "again") == tiny.hashed_files(whole.path)
+    loaded = runtime.load(whole, into=_Crossed(), kernels="off").module
+    want = rounded_by_hand(_Crossed(), whole, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(batches[0]), want(batches[0]), rtol=1e-5, atol=1e-6)
 
 
 def test_a_live_module_keeps_its_inputs(tmp_path):

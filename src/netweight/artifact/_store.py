@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from netweight import formats
+from netweight.artifact._layout import Layout, arrays_of, keys
 from netweight.errors import ArtifactError, CorruptError, ExistsError, ResourceError
 from netweight.ledger import Ledger, Row
 
@@ -116,6 +118,20 @@ class Store:
             for path in self.folder.glob("hidden-*.safetensors"):
                 if path.name != f"hidden-{index}.safetensors":
                     path.unlink()
+
+    def weights(self, record: PartRecord, layout: Layout) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a finished part holds: layers with their decoded (O, I) matrices, and the other tensors by name."""
+        path = self.folder / record.file
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CorruptError(f"cannot read {path}: {error}; remove {self.folder} to start over") from error
+        matrices = {}
+        for layer, row in record.layers.items():
+            format, shape = formats.get(row["format"]), (int(row["shape"][0]), int(row["shape"][1]))
+            own = {key: tensors.pop(key) for key in keys(layer, format, layout) if key in tensors}
+            matrices[layer] = formats.unpack(arrays_of(layer, own, format, layout), format, shape).decode()
+        return matrices, tensors
 
     def records(self, count: int) -> list[PartRecord]:
         return [self._record(index) for index in range(count)]

@@ -91,6 +91,26 @@ def moments(
     return [total.moments() for total in totals]
 
 
+def channel_axis(module: nn.Module, run: Call, batch: Any) -> int:
+    """Which axis of a plain module's output holds its channels: 1, as in (B, C, H, W), or -1, as in (B, T, C).
+
+    It is the one that is as long as the last layer to run has outputs; where both are or neither is, the one that this kind of
+    layer gives: a convolution's channels come before its spatial axes, a linear layer's come last.
+    """
+    layers = {name: found for name, found in module.named_modules() if models.kind_of(found) not in (None, "embedding")}
+    calls: list[str] = []
+    with watch(layers, lambda name, *_: calls.append(name)):
+        output = models.first_tensor(run(batch))
+    if output.dim() < 3 or not calls:
+        return -1
+    last = layers[calls[-1]]
+    outputs = models.matrix_shape(last)[0]
+    spatial = models.spatial_axes(last)
+    first = 1 if not spatial else max(0, output.dim() - spatial - 1)
+    fits = output.shape[first] == outputs, output.shape[-1] == outputs
+    return first if fits == (True, False) or (fits[0] == fits[1] and spatial) else -1
+
+
 def sums_of(module: nn.Module, x: Tensor) -> BatchSums:
     """Statistics of one call's input; images are unfolded one at a time so that memory stays small."""
     if not models.is_convolution(module):

@@ -35,6 +35,8 @@ class Part:
 
 
 def parts(model: Model) -> tuple[str, ...]:
-    """Names of the parts in order: stem, blocks, tail; a module without blocks is one part."""
+    """Names of the parts in order: stem, blocks, tail; a plain module is one part, or its named blocks and the tail."""
     blocks = models.blocks(model)
+    if model.named_blocks:
+        return (*blocks, TAIL)
     return blocks if blocks == ("",) else (STEM, *blocks, TAIL)

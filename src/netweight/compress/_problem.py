@@ -33,6 +33,11 @@ class Training(Settings):
     batch: int = Field(2, ge=1, description="calibration batches per step")
     held_out: float = Field(0.125, ge=0, lt=1, description="share of the batches that choose the best step")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the matrix products while training")
+    channels: Literal["first", "last"] | None = Field(
+        None,
+        description="which axis of a plain module's outputs is a row of the loss: first, as in (B, C, H, W), or last, as in "
+        "(B, T, C); found from the layers if absent",
+    )
 
     def steps_in(self, passes: int, batches: int) -> int:
         """Steps that so many passes over the batches take."""
@@ -79,6 +84,7 @@ class Problem:
     pool: Pool
     seed: int
     progress: Progress = silent
+    channels: int = -1  # axis of the outputs that holds what one token or pixel is made of
 
     def layer(self, name: str) -> nn.Module:
         return self.module.get_submodule(self.layers[name])

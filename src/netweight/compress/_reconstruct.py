@@ -33,6 +33,7 @@ class Site:
     forward: Callable[[nn.Module, int, bool], Tensor]
     targets: Sequence[Tensor]
     again: Sequence[Tensor] | None
+    channels: int = -1  # axis of its outputs that holds channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,7 @@ def problems(site: Site, trained: Mapping[str, nn.Module], plan: Plan, watched: 
             feeds=watched.feeds,
             pool=watched.pool,
             seed=watched.seed,
+            channels=site.channels,
         )
 
 

@@ -243,9 +243,9 @@ class Trainer:
             _place(module, tensors)
             with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 output = self.problem.run(module, number)
-            output = output.float()
+            output = self._rows(output.float())
             generator = self.problem.generator("loss", step, number)
-            found = [self.loss(output, targets[number], generator) for targets in self.problem.targets]
+            found = [self.loss(output, self._rows(targets[number]), generator) for targets in self.problem.targets]
         finally:
             _place(module, dict.fromkeys(tensors))
             self.idle.put(module)
@@ -253,6 +253,11 @@ class Trainer:
             return found[0]
         parts = {key: math.fsum(terms.parts[key] for terms in found) for key in found[0].parts}
         return losses.Terms(sum(terms.total for terms in found[1:]) + found[0].total, parts)  # pyright: ignore[reportArgumentType]
+
+    def _rows(self, output: Tensor) -> Tensor:
+        """Channels last: a row of a loss is a token, or a pixel, with all its channels."""
+        said = {"first": 1, "last": -1, None: self.problem.channels}[self.settings.channels]
+        return output.movedim(said, -1) if output.dim() > 2 else output
 
     def _decided(self, *, grad: bool) -> list[dict[str, Tensor]]:
         """The block's tensors as the pieces give them, piece by piece."""

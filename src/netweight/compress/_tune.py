@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netweight import models
+from netweight.compress import _observe
 from netweight.compress._parallel import pool, return_memory
 from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._problem import Problem, Reconstruction
@@ -94,9 +95,17 @@ def tune(
             pool=workers,
             seed=seed,
             progress=progress,
+            channels=_channels(model, batches[0]),
         )
         found: Reconstruction = step.plugin.transform(problem, lot, step.settings)
         yield from _parts(model, found, qtensors, rows, batches)
+
+
+def _channels(model: Model, batch: Any) -> int:
+    """Axis of the outputs that holds what one token or pixel is made of."""
+    if model.kind != "module":
+        return -1
+    return _observe.channel_axis(model.module, lambda given: models.run_model(model, model.module, given), batch)
 
 
 def _head(model: Model) -> Callable[[Tensor], Tensor]:
@@ -129,10 +138,14 @@ def _parts(
             for name, value in piece.tensors().items():
                 model.module.get_parameter(name).copy_(value)
     names, inputs = parts(model), models.capture_block_inputs(model, batches[:1], keep=True)[0]
-    below = {name: (name,) for name in names} | {STEM: models.stem(model), TAIL: models.rest(model)}
+    outside = models.tensors_outside(model) if model.named_blocks else models.rest(model)
+    below = {name: (name,) for name in names} | {STEM: models.stem(model), TAIL: outside}
+    inner = models.outputs_of_parts(model, batches[0]) if model.named_blocks else None
     hidden = inputs.hidden
     for index, name in enumerate(names):
-        if names == ("",):
+        if inner is not None:
+            hidden = next(inner)[1]
+        elif names == ("",):
             hidden = models.first_tensor(models.run_block(model.module, *inputs.call(0))[0])
         elif name == TAIL:
             hidden = models.run_tail(model, hidden[:1])

@@ -6,6 +6,9 @@ Layers that a block method is to do come last, all of the block together, traine
 model's outputs are then kept beside the quantized model's. The block's outputs become the next block's inputs. What comes before the first block ("stem") and after the last one
 ("tail") are parts of their own. Each finished part is handed out before the next begins, together with the outputs, so
 that a caller can store both and start again there.
+
+A plain module is one part, or cut into blocks that its owner named (``models.cut``). Then each block's inputs are what the module, as far
+as it is rounded, feeds it, found by running it up to there; a copy of the original is run the same way for what to come close to.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 from netweight import formats, models
 from netweight.compress import _observe, _reconstruct, _rescale
+from netweight.compress._inner import Inner, floating
 from netweight.compress._parallel import Pool, pool, return_memory
 from netweight.compress._part import STEM, TAIL, Part, parts
 from netweight.compress._plugin import Moments
@@ -46,6 +50,7 @@ def walk(
     waiting: Waiting = "repeat",
     scratch: Path | None = None,
     seed: int = 0,
+    put_back: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[Part]:
     """Compress part by part.
 
@@ -60,6 +65,7 @@ def walk(
         beginning, which takes about twice the time and the least memory. The result is the same, bit for bit.
       scratch: a folder for a file with what runs from one block to the next; in memory without it.
       seed: of the methods that draw at random.
+      put_back: puts the parts before ``start`` in place, of a plain module that is cut into blocks.
     Yields:
       Every part from ``start`` on.
     Raises:
@@ -71,6 +77,9 @@ def walk(
         work = _Walk(model, plan, workers, waiting, scratch, seed)
         if names == ("",):
             yield work.whole(batches)
+            return
+        if model.named_blocks:
+            yield from Inner(work).walk(batches, start, put_back)
             return
         if start == 0:
             first, inputs = work.stem(batches)
@@ -119,8 +128,8 @@ class _Walk:
         tensors = models.stored_tensors(self.model, prefixes)
         inputs = models.capture_block_inputs(self.model, batches)  # drops the stem from memory
         hidden = [found.hidden for found in inputs]
-        self._check_finite(STEM, hidden)
-        return self._part(0, STEM, names, done, tensors, [*hidden, *originals]), inputs
+        self.check_finite(STEM, hidden)
+        return self.part(0, STEM, names, done, tensors, [*hidden, *originals]), inputs
 
     def block(self, index: int, name: str, inputs: Sequence[models.BlockInputs], state: States) -> Part:
         """One block. ``state`` holds its inputs, batch by batch, and its outputs afterwards."""
@@ -144,11 +153,11 @@ class _Walk:
 
             after = self.states(self.pool.map(first, batches))
             site = _reconstruct.Site(block, name, forward, after, self._second(names, run, batches))
-        done = self._compress(name, names, run, batches, keep=state.put, site=site)
-        self._check_finite(name, state)
+        done = self.compress(name, names, run, batches, keep=state.put, site=site)
+        self.check_finite(name, state)
         self.original = after
         held = state if after is None else Joined(state, after)
-        part = self._part(index, name, names, done, models.stored_tensors(self.model, (name,)), held)
+        part = self.part(index, name, names, done, models.stored_tensors(self.model, (name,)), held)
         models.release(self.model, name)
         return_memory()
         return part
@@ -165,10 +174,10 @@ class _Walk:
         def run(state: Tensor) -> Tensor:
             return models.run_tail(self.model, state)
 
-        done = self._compress(TAIL, [n for n in names if not self._tied(n)], run, hidden, keep=None)
+        done = self.compress(TAIL, self.own(names), run, hidden, keep=None)
         end = [run(hidden[0][:1])]
-        self._check_finite(TAIL, end)
-        part = self._part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
+        self.check_finite(TAIL, end)
+        part = self.part(index, TAIL, names, done, models.stored_tensors(self.model, prefixes), end)
         for prefix in prefixes:
             models.release(self.model, prefix)
         return part
@@ -179,8 +188,9 @@ class _Walk:
         models.materialize(self.model, "")
         calls = [found.call(0) for found in models.capture_block_inputs(self.model, batches)] if batches else []
 
-        def run(call: Any) -> Any:
-            return models.run_block(module, *call)[0]
+        def run(number: int) -> Any:
+            with models.readable(self.model, number):
+                return models.run_block(module, *calls[number])[0]
 
         names = list(self.plan.assignments)
         site = None
@@ -189,12 +199,17 @@ class _Walk:
             def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
                 return models.first_tensor(models.call_block(module, *calls[number]))
 
-            outputs = self.pool.map(lambda call: models.first_tensor(run(call)), calls)
-            site = _reconstruct.Site(module, "", forward, self.states(outputs), None)
-        done = self._compress("", [n for n in names if not self._tied(n)], run, calls, keep=None, site=site)
-        outputs = [models.first_tensor(run(calls[0]))] if calls else []
-        self._check_finite("the module", outputs)
-        return self._part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
+            outputs = self.pool.map(lambda number: floating("the module", run(number)), range(len(calls)))
+            channels = _observe.channel_axis(module, run, 0)
+            site = _reconstruct.Site(module, "", forward, self.states(outputs), None, channels)
+        done = self.compress("", self.own(names), run, range(len(calls)), keep=None, site=site)
+        outputs = [models.first_tensor(run(0))] if calls else []
+        self.check_finite("the module", outputs)
+        return self.part(0, "", names, done, models.stored_tensors(self.model, ("",)), outputs)
+
+    def own(self, names: Sequence[str]) -> list[str]:
+        """Those whose weight is not another layer's."""
+        return [name for name in names if not self._tied(name)]
 
     def _tied_owners(self, prefixes: Sequence[str]) -> list[str]:
         """Layers of the stem whose weight something below these prefixes shares."""
@@ -214,7 +229,7 @@ class _Walk:
         wanted = any(getattr(step.settings, "aug_loss", False) for step in steps if step)
         return self.states(self.pool.map(run, batches)) if wanted else None
 
-    def _compress(
+    def compress(
         self,
         part: str,
         names: Sequence[str],
@@ -324,7 +339,7 @@ class _Walk:
         self.rounded |= done.keys()
         return {name: replace(result, decoded=None) for name, result in done.items()}
 
-    def _part(
+    def part(
         self,
         index: int,
         name: str,
@@ -333,8 +348,8 @@ class _Walk:
         tensors: dict[str, Tensor],
         hidden: Sequence[Tensor],
     ) -> Part:
-        for layer in done:
-            models.round_inputs(self.modules[layer], "")  # the module may be used again, with other weights
+        if not self.model.named_blocks:  # there what comes later is fed by running these again
+            self.forget_inputs(done)
         quantized = {models.weight_name(layer) for layer in done}
         tensors = {key: value for key, value in tensors.items() if key not in quantized}
         rows = tuple(self._row(layer, done) for layer in layers)
@@ -348,6 +363,11 @@ class _Walk:
             digest_of(hidden[0]) if hidden else "",
             {layer: result.digest for layer, result in done.items()},
         )
+
+    def forget_inputs(self, layers: Iterable[str]) -> None:
+        """Layers read what comes as it is again: the module may be used further, with other weights."""
+        for layer in layers:
+            models.round_inputs(self.modules[layer], "")
 
     def _row(self, name: str, done: dict[str, Done]) -> Row:
         assignment = self.plan.assignments[name]
@@ -369,7 +389,7 @@ class _Walk:
             fallback=result.solution.fallback,
         )
 
-    def _check_finite(self, name: str, outputs: Sequence[Tensor]) -> None:
+    def check_finite(self, name: str, outputs: Sequence[Tensor]) -> None:
         for number, output in enumerate(outputs):
             if formats.not_finite(output):
                 raise NotFiniteError(f"{name}: its output on calibration batch {number} holds NaN or Inf")

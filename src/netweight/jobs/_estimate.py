@@ -38,6 +38,9 @@ TRAINED = (
 )
 LOGITS = 6  # tensors as large as the logits alive at once on the way back from a loss on them
 TAPE = 12  # tensors as wide as a block's widest that one pass keeps for its way back
+MAKINGS = (
+    3  # times what a plain module's innermost modules give, for the same: outputs, what is between them, gradients
+)
 ACTIVATIONS = 4  # tensors as wide as a block's widest that are alive at once in a forward pass
 
 
@@ -47,6 +50,8 @@ class Work:
 
     positions: int
     batch: int
+    kept: int = 0  # numbers that the largest batch leaves in one block of a plain module, where that was seen
+    most: int = 0  # of these in one tensor
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,25 @@ class DryRun:
     problems: tuple[str, ...]
 
 
-def work(plan: Plan, recipe: Recipe, given: Calibration | None, *, batch_tokens: int) -> Work:
+def work(model: Model, plan: Plan, recipe: Recipe, given: Calibration | None, *, batch_tokens: int) -> Work:
     """Positions the model will be run on: of the caller's batches, of the recipe's text, or of the probe."""
     if given is not None and given.batches:
         sizes = [_positions(batch) for batch in given.batches]
-        return Work(sum(sizes), max(sizes))
+        kept, most = _seen(model, given.batches[0]) if plan.needs_data else (0, 0)
+        largest = max(sizes) / max(sizes[0], 1)
+        return Work(sum(sizes), max(sizes), int(kept * largest), int(most * largest))
     if not plan.needs_data:
         return Work(PROBE_TOKENS, PROBE_TOKENS)
     asked = recipe.calibration
     return Work(asked.samples * asked.length, max(batch_tokens, asked.length))
+
+
+def _seen(model: Model, batch: Any) -> tuple[int, int]:
+    """What one pass makes in the block where that is most; nothing is run that would first have to be read."""
+    if model.kind != "module" or model.family.blocks or not (model.live or model.named_blocks):
+        return 0, 0
+    found = models.numbers_kept(model, batch).values()
+    return max((total for total, _ in found), default=0), max((most for _, most in found), default=0)
 
 
 def _positions(batch: Any) -> int:
@@ -153,8 +168,8 @@ def _whole_bytes(plan: Plan, layers: Mapping[str, Layer], vocabulary: int, threa
 def _part_bytes(plan: Plan, layers: Mapping[str, Layer], threads: int, memory: str, asked: Work) -> int:
     """Memory of the largest part: its weights, what runs through it, and what rounding its largest layers takes."""
     weights: dict[str | None, int] = defaultdict(int)
-    widest, rounding, training = 0, [0], 0
-    first = next((layer.block for name, layer in layers.items() if plan.assignments[name].trained), None)
+    trained: dict[str | None, int] = defaultdict(int)
+    widest, rounding = 0, [0]
     for name, layer in layers.items():
         outputs, inputs = layer.shape
         weights[layer.block] += outputs * inputs * FLOAT_BYTES
@@ -162,17 +177,18 @@ def _part_bytes(plan: Plan, layers: Mapping[str, Layer], threads: int, memory: s
         if layer.block is not None:
             widest = max(widest, outputs, inputs)
         if step is not None and step.plugin.STATS == "block":
-            training += TRAINED * FLOAT_BYTES * outputs * inputs if layer.block == first else 0
+            trained[layer.block] += outputs * inputs * FLOAT_BYTES
         elif step is not None and step.plugin.STATS != "none":  # in float64: five matrices like the weight, four like H
             rounding.append(8 * (5 * outputs * inputs + 4 * inputs**2))
         elif step is not None:
             rounding.append(FLOAT_BYTES * 4 * outputs * inputs)
-    running = threads * ACTIVATIONS * asked.batch * widest * FLOAT_BYTES
+    running = threads * ACTIVATIONS * (asked.most or asked.batch * widest) * FLOAT_BYTES
     if memory == "ample" and plan.needs_data:  # what every halted pass holds: the widest input, and two residuals
-        running = max(running, 3 * asked.positions * widest * FLOAT_BYTES)
-    if training:  # one block; every thread holds what a pass needs for its way back
-        running = max(running, threads * TAPE * asked.batch * widest * FLOAT_BYTES)
-        training += threads * weights[first]
+        running = max(running, 3 * asked.positions * widest * FLOAT_BYTES) if not asked.most else running
+    training = max((TRAINED * size + threads * weights[block] for block, size in trained.items()), default=0)
+    if trained:  # the largest block; every thread holds what a pass needs for its way back
+        tape = MAKINGS * asked.kept or TAPE * asked.batch * widest
+        running = max(running, threads * tape * FLOAT_BYTES)
     return COPIES * max(weights.values(), default=0) + running + threads * max(rounding) + training
 
 

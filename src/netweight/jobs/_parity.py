@@ -78,6 +78,10 @@ def from_artifact(model: Model, artifact: Artifact) -> Model:
 def _run(model: Model, batch: Any) -> Iterator[tuple[str, Tensor]]:
     """(part, output) one after the other, with one part's weights in memory at a time."""
     names = parts(model)
+    if model.named_blocks:
+        models.materialize(model, "")
+        yield from ((name or names[-1], output) for name, output in models.outputs_of_parts(model, batch))
+        return
     inputs = models.capture_block_inputs(model, [batch])[0]
     if names == ("",):
         models.materialize(model, "")

@@ -53,16 +53,17 @@ def compress(
     if out.exists() and not dry_run:
         raise ExistsError(f"{out} already exists; choose another folder or remove it")
     plan_of = recipes.load(recipe)
+    given = None if calibration is None else data.from_batches(calibration)
     found = rotated(_opened(model), plan_of)
-    layers = models.layers(found.model)
-    feeds = [feed for block in models.blocks(found.model) for feed in models.feeds(found.model, block)]
+    divided = _cut(found.model, plan_of, given)
+    layers = models.layers(divided)
+    feeds = [feed for block in models.blocks(divided) for feed in models.feeds(divided, block)]
     before: dict[str, Any] = {"rotated": found.layers, "notes": found.notes, "feeds": [feed.layers for feed in feeds]}
     chosen = plan(plan_of, layers, allow_partial=allow_partial or dry_run, **before)
-    source = as_planned(found.model, chosen)
-    given = None if calibration is None else data.from_batches(calibration)
+    source = as_planned(divided, chosen)
     ledger = _planned(source, chosen)
     sizes = _sizes(source, ledger)
-    asked = _estimate.work(chosen, plan_of, given, batch_tokens=BATCH_TOKENS)
+    asked = _estimate.work(source, chosen, plan_of, given, batch_tokens=BATCH_TOKENS)
     expected = _estimate.estimate(source, chosen, layers, sizes[1], threads, memory, asked)
     if dry_run:
         return DryRun(ledger, expected, *sizes, chosen.problems)
@@ -107,6 +108,17 @@ def _opened(model: Any) -> Model:
     return models.load(model)
 
 
+def _cut(source: Model, recipe: Recipe, given: Calibration | None) -> Model:
+    """The model in the blocks that the recipe names, if it names any: which run, and when, is seen on the first batch."""
+    if not recipe.blocks:
+        return source
+    if given is not None and given.batches:
+        return models.cut(source, recipe.blocks, given.batches[0])
+    if source.kind == "module" and not source.family.blocks:
+        raise _no_batches(source, "the recipe names blocks, which are found by running the module")
+    return models.cut(source, recipe.blocks, {"input_ids": torch.zeros((1, 2), dtype=torch.int64)})
+
+
 def _planned(source: Model, assigned: Plan) -> Ledger:
     stored = {name: models.stored_bytes(source, name) for name in assigned.assignments}
     kept = {name: models.kept_bytes(source, models.weight_name(name)) for name in assigned.assignments}
@@ -139,7 +151,7 @@ def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Calibrati
         seen = data.calibration(recipe.calibration, tokenizer, seed=recipe.seed, rows=rows)
         return replace(seen, batches=_probe_first(seen.batches))
     if source.kind == "module":
-        return data.from_batches([]) if not assigned.needs_data else _no_batches(source)
+        return _without_batches(source, assigned)
     generator = torch.Generator().manual_seed(recipe.seed)
     vocabulary = int(getattr(source.config, "vocab_size", 2))
     tokens = min(_estimate.PROBE_TOKENS, source.longest or _estimate.PROBE_TOKENS)
@@ -158,11 +170,14 @@ def _probe_first(batches: list[Any]) -> list[Any]:
     return [{k: v[:1] for k, v in first.items()}, {k: v[1:] for k, v in first.items()}, *batches[1:]]
 
 
-def _no_batches(source: Model) -> Calibration:
-    raise DataError(
-        f"a step of the recipe needs to see what {source.name}'s layers are fed; pass calibration=<batches>, "
-        "an iterable of what the module takes"
-    )
+def _without_batches(source: Model, assigned: Plan) -> Calibration:
+    if assigned.needs_data:
+        raise _no_batches(source, f"a step of the recipe needs to see what {source.name}'s layers are fed")
+    return data.from_batches([])
+
+
+def _no_batches(source: Model, why: str) -> DataError:
+    return DataError(f"{why}; pass calibration=<batches>, an iterable of what {source.name} takes")
 
 
 def _fingerprint(source: Model, recipe: Recipe, seen: Calibration) -> dict[str, Any]:
@@ -202,6 +217,15 @@ def _walk(
     total, done = len(parts(source)), store.done()
     if done == total:
         return
+
+    def put_back(module: nn.Module) -> None:
+        for record in store.records(done):
+            matrices, tensors = store.weights(record, layout)
+            for name, matrix in matrices.items():
+                models.set_matrix(module.get_submodule(name), matrix)
+                models.round_inputs(module.get_submodule(name), record.layers[name].get("activations", ""))
+            module.load_state_dict(tensors, strict=False)
+
     hidden = store.hidden() if done else []
     progress("compress", done, total)
     ample = memory == "ample"
@@ -209,6 +233,7 @@ def _walk(
         "waiting": "hold" if ample else "repeat",
         "scratch": None if ample else store.folder,
         "seed": seed,
+        "put_back": put_back if done else None,
     }
     for part in walk(source, assigned, seen.batches, threads=threads, start=done, hidden=hidden, **options):
         record, tensors = _record(part, assigned, layout)

@@ -1,6 +1,7 @@
 """Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
 
 from netweight.models._activations import round_inputs, rounded_inputs
+from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, families, family_of
 from netweight.models._fold import fold
@@ -10,6 +11,8 @@ from netweight.models._forward import (
     capture_block_inputs,
     evaluating,
     final_states,
+    plain_call,
+    readable,
     run_block,
     run_model,
     run_tail,
@@ -33,6 +36,7 @@ from netweight.models._parts import (
     is_convolution,
     kept_bytes,
     rest,
+    spatial_axes,
     stem,
     stored_bytes,
     stored_tensors,
@@ -53,6 +57,7 @@ from netweight.models._weights import WeightSource
 
 __all__ = [
     "BlockInputs",
+    "Call",
     "Family",
     "Feed",
     "Layer",
@@ -63,6 +68,7 @@ __all__ = [
     "call_block",
     "capture_block_inputs",
     "copied",
+    "cut",
     "evaluating",
     "families",
     "family_of",
@@ -83,6 +89,11 @@ __all__ = [
     "materialize",
     "matrix_of",
     "matrix_shape",
+    "numbers_kept",
+    "outputs_of_parts",
+    "plain_call",
+    "reaching",
+    "readable",
     "release",
     "residual_obstacle",
     "rest",
@@ -95,11 +106,13 @@ __all__ = [
     "save_tokenizer_and_config",
     "set_matrix",
     "shares_embedding",
+    "spatial_axes",
     "stage_input",
     "stem",
     "stored_bytes",
     "stored_layout",
     "stored_tensors",
+    "tensors_outside",
     "weight_name",
     "with_stored_types",
     "with_weights",

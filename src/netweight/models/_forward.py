@@ -52,7 +52,7 @@ def capture_block_inputs(model: Model, batches: Iterable[Any], *, keep: bool = F
       DataError: no batches, or a batch that the model does not take.
     """
     names = blocks(model)
-    if names == ("",):
+    if not model.family.blocks:
         found = [_plain(batch) for batch in batches]
     else:
         base = base_path(model.module)
@@ -122,6 +122,24 @@ def final_states(model: Model, module: nn.Module, batch: Any) -> Tensor:
         return first_tensor(module(*args, **kwargs))
     options = {"use_cache": False} if model.kind == "causal-lm" else {}
     return module.get_submodule(base_path(module))(**options, **batch).last_hidden_state
+
+
+def plain_call(model: Model, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the whole module is called with for this batch."""
+    args, kwargs = _plain(batch).call(0)
+    return args, {"use_cache": False, **kwargs} if model.kind == "causal-lm" else kwargs
+
+
+@contextmanager
+def readable(model: Model, number: int) -> Iterator[None]:
+    """What a module says of a batch that it does not take, as a ``DataError`` with a way out."""
+    try:
+        yield
+    except (TypeError, ValueError, IndexError, KeyError, AssertionError, RuntimeError) as error:
+        raise DataError(
+            f"{model.name} does not take calibration batch {number}: {error or type(error).__name__}; a batch is a tensor, a tuple "
+            "of positional or a mapping of keyword arguments of its forward, without labels"
+        ) from error
 
 
 def _plain(batch: Any) -> BlockInputs:

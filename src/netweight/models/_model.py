@@ -32,6 +32,7 @@ class Model:
     dtype: torch.dtype
     tied: Mapping[str, str] = field(default_factory=dict)  # parameter -> the one it shares
     open_tokenizer: Callable[[], Any] | None = None  # None when the source has no tokenizer
+    named_blocks: tuple[str, ...] = ()  # of a plain module, in the order they run; see ``models.cut``
 
     @property
     def live(self) -> bool:
@@ -83,7 +84,7 @@ def blocks(model: Model) -> tuple[str, ...]:
     Raises: ModelError: the family's path to the blocks is not in the module.
     """
     if not model.family.blocks:
-        return ("",)
+        return model.named_blocks or ("",)
     path = join(base_path(model.module), model.family.blocks)
     try:
         container = model.module.get_submodule(path)

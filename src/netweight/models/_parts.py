@@ -94,6 +94,11 @@ def is_convolution(module: nn.Module) -> bool:
     return isinstance(module, CONVS + TRANSPOSED_CONVS)
 
 
+def spatial_axes(module: nn.Module) -> int:
+    """Of a convolution's input and output; 0 for other layers."""
+    return len(module.kernel_size) if isinstance(module, CONVS + TRANSPOSED_CONVS) else 0
+
+
 def first_tensor(output: Any) -> Tensor:
     """The output itself, or the first tensor in a tuple, list or mapping. Raises: ModelError: there is none."""
     if isinstance(output, Tensor):
@@ -102,7 +107,10 @@ def first_tensor(output: Any) -> Tensor:
     for value in values:
         if isinstance(value, Tensor):
             return value
-    raise ModelError(f"the module gives a {type(output).__name__} without tensors")
+    raise ModelError(
+        f"the module gives a {type(output).__name__} without tensors; wrap it in a module whose forward gives a tensor, or a tuple "
+        "or dict whose first tensor is what is to be matched"
+    )
 
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:
