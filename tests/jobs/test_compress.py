@@ -248,8 +248,8 @@ def test_a_shard_changed_between_writing_and_reading_back_is_not_published(folde
 def test_codes_that_are_not_the_simulated_ones_are_not_published(folder, tmp_path, monkeypatch):
     real = job._record
 
-    def changed(part, layout):
-        record, tensors = real(part, layout)
+    def changed(part, assigned, layout):
+        record, tensors = real(part, assigned, layout)
         for name, tensor in tensors.items():
             if name.endswith("1.mlp.up_proj.weight_packed"):
                 tensor[0, 0] ^= 1
@@ -268,8 +268,8 @@ def test_a_tensor_that_is_not_quantized_and_differs_is_caught_by_what_the_model_
     original = load_file(folder / "model.safetensors")[norm]
     real = job._record
 
-    def unfolded(part, layout):
-        record, tensors = real(part, layout)
+    def unfolded(part, assigned, layout):
+        record, tensors = real(part, assigned, layout)
         if norm in tensors:
             tensors[norm] = original if "layers" in norm else original * 2
             assert not torch.equal(tensors[norm], part.tensors[norm])
