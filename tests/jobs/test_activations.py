@@ -124,6 +124,13 @@ def test_parity_fails_when_the_manifest_forgets_to_round(folder, tmp_path, monke
         tiny.compress(folder, tmp_path / "out", W4A4)
 
 
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_the_bytes_do_not_depend_on_where_batches_wait(method, folder, tmp_path):
+    step = tiny.step(method, "int4-sym-g32", activations="int4-token")
+    found = [tiny.compress(folder, tmp_path / memory, step, memory=memory) for memory in ("lean", "ample")]
+    assert tiny.hashed_files(found[0].path) == tiny.hashed_files(found[1].path)
+
+
 @pytest.mark.parametrize("method", ["gptq", "omniquant", "signround", "tesseraq", "block_qat"])
 def test_methods_see_rounded_inputs_and_end_in_the_same_bytes(method, folder, tmp_path):
     few = {"iterations": 6} if method in ("tesseraq", "signround") else {} if method == "gptq" else {"epochs": 2}

@@ -245,6 +245,8 @@ class _Walk:
         if any(self.plan.assignments[n].rescaling for n in chosen):
             feeds = self._feeds(part)
             _rescale.rescale(self.model.module, self.plan, feeds, chosen, self.modules, run, inputs, self.pool, notes)
+        for name, module in chosen.items():  # from here on all see what the layers will read
+            models.round_inputs(module, self.plan.assignments[name].activations)
         trained = {n: m for n, m in chosen.items() if self.plan.assignments[n].trained}
         chosen = {n: m for n, m in chosen.items() if n not in trained}
         if not any(needs_moments(self.plan.assignments[n]) for n in chosen):
@@ -279,8 +281,6 @@ class _Walk:
         stages = _observe.stages(trained, run, inputs[0])
         reached = {name for stage in stages if stage.reached for name in stage.layers}
         lot = {n: m for n, m in trained.items() if n in reached or self._can_be_rounded(n, None)}
-        for name, module in lot.items():
-            models.round_inputs(module, self.plan.assignments[name].activations)
         watched = _reconstruct.Watched(run, inputs, self._feeds(part), self.pool, self.seed)
         done: dict[str, Done] = {}
         for problem in _reconstruct.problems(site, lot, self.plan, watched):
@@ -335,7 +335,6 @@ class _Walk:
         return_memory()
         for name, result in done.items():
             models.set_matrix(self.modules[name], result.decoded)
-            models.round_inputs(self.modules[name], self.plan.assignments[name].activations)
         self.rounded |= done.keys()
         return {name: replace(result, decoded=None) for name, result in done.items()}
 
@@ -349,7 +348,7 @@ class _Walk:
         hidden: Sequence[Tensor],
     ) -> Part:
         if not self.model.named_blocks:  # there what comes later is fed by running these again
-            self.forget_inputs(done)
+            self.forget_inputs(layers)
         quantized = {models.weight_name(layer) for layer in done}
         tensors = {key: value for key, value in tensors.items() if key not in quantized}
         rows = tuple(self._row(layer, done) for layer in layers)
