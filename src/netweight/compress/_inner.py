@@ -6,47 +6,20 @@ what to come close to. What lies in no block comes last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from netweight import models
 from netweight.compress import _observe, _reconstruct
 from netweight.compress._fed import Fed
-from netweight.compress._parallel import Pool, return_memory
+from netweight.compress._hands import Hands
+from netweight.compress._parallel import return_memory
 from netweight.compress._part import TAIL, Part
-from netweight.compress._select import Assignment, Plan
-from netweight.compress._solve import Done, needs_moments
-from netweight.compress._states import States
-from netweight.errors import CompressError
+from netweight.compress._select import Assignment
+from netweight.compress._solve import needs_moments
 from netweight.models import Model
-
-
-class Hands(Protocol):
-    """What the walker does in every part."""
-
-    model: Model
-    plan: Plan
-    pool: Pool
-    modules: dict[str, nn.Module]
-
-    def states(self, states: Any) -> States: ...
-    def own(self, names: Sequence[str]) -> list[str]: ...
-    def check_finite(self, name: str, outputs: Sequence[Tensor]) -> None: ...
-    def compress(
-        self, part: str, names: Sequence[str], run: Any, inputs: Sequence[Any], *, keep: None, site: Any = None
-    ) -> dict[str, Done]: ...
-    def forget_inputs(self, layers: Iterable[str]) -> None: ...
-    def part(
-        self,
-        index: int,
-        name: str,
-        layers: Sequence[str],
-        done: dict[str, Done],
-        tensors: dict[str, Tensor],
-        hidden: Sequence[Tensor],
-    ) -> Part: ...
 
 
 class Inner:
@@ -113,14 +86,16 @@ class Inner:
             def gave(number: int) -> Tensor:
                 call = reach(number, batches[number])
                 with models.readable(original, number):
-                    return floating(name, models.run_block(first, *call)[0])
+                    return _reconstruct.floating(name, models.run_block(first, *call)[0])
 
             targets = self.hands.states(self.hands.pool.map(gave, range(len(batches))))
         again = None
         if any(getattr(s, "aug_loss", False) for s in settings):
-            again = self.hands.states(
-                self.hands.pool.map(lambda n: floating(name, models.run_block(first, *fed[n])[0]), range(len(fed)))
-            )
+
+            def gives(number: int) -> Tensor:
+                return _reconstruct.floating(name, models.run_block(first, *fed[number])[0])
+
+            again = self.hands.states(self.hands.pool.map(gives, range(len(fed))))
 
         def forward(module: nn.Module, number: int, quantized: bool) -> Tensor:
             return models.first_tensor(models.call_block(module, *(fed if quantized else before)[number]))
@@ -148,14 +123,3 @@ class Inner:
         with models.reaching(model, name) as reach:
             calls = self.hands.pool.map(lambda number: reach(number, batches[number]), range(len(batches)))
             return Fed(calls, self.hands.states)
-
-
-def floating(name: str, output: Any) -> Tensor:
-    """The one tensor that training is to come close to. Raises: CompressError: it holds no floating-point numbers."""
-    found = models.first_tensor(output)
-    if not found.is_floating_point():
-        raise CompressError(
-            f"{name} gives {str(found.dtype).removeprefix('torch.')}, and training needs floating-point outputs; wrap it in a module "
-            "that gives what comes before (logits, not classes)"
-        )
-    return found

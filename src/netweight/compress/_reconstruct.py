@@ -36,6 +36,17 @@ class Site:
     channels: int = -1  # axis of its outputs that holds channels
 
 
+def floating(name: str, output: Any) -> Tensor:
+    """The one tensor that training is to come close to. Raises: CompressError: it holds no floating-point numbers."""
+    found = models.first_tensor(output)
+    if not found.is_floating_point():
+        raise CompressError(
+            f"{name} gives {str(found.dtype).removeprefix('torch.')}, and training needs floating-point outputs; wrap it in a module "
+            "that gives what comes before (logits, not classes)"
+        )
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Watched:
     """How to see what the block's layers read, batch by batch; and what else a problem needs."""
