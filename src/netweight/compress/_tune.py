@@ -172,6 +172,6 @@ def _parts(
 
 def _part_of(layer: str, names: Sequence[str], below: Mapping[str, Sequence[str]]) -> str:
     for name in names:
-        if any(not prefix or layer == prefix or layer.startswith(f"{prefix}.") for prefix in below[name]):
+        if "" in below[name] or models.below(layer, below[name]):
             return name
     return names[-1]

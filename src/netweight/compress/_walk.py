@@ -97,7 +97,7 @@ class _Walk(Hands):
     def stem(self, batches: Sequence[Any]) -> tuple[Part, list[models.BlockInputs]]:
         """Embeddings and whatever else runs before the first block; a head that shares their weight is done here too."""
         prefixes = models.stem(self.model)
-        names = [n for n, a in self.plan.assignments.items() if a.block is None and _below(n, prefixes)]
+        names = [n for n, a in self.plan.assignments.items() if a.block is None and models.below(n, prefixes)]
         originals: list[Tensor] = []
         if self.plan.trains:
             originals = [found.hidden for found in models.capture_block_inputs(self.model, batches)]
@@ -148,7 +148,7 @@ class _Walk(Hands):
             models.materialize(self.model, prefix)
         self._restore(self._tied_owners(prefixes))
         stem = models.stem(self.model)
-        names = [n for n, a in self.plan.assignments.items() if a.block is None and not _below(n, stem)]
+        names = [n for n, a in self.plan.assignments.items() if a.block is None and not models.below(n, stem)]
 
         def run(state: Tensor) -> Tensor:
             return models.run_tail(self.model, state)
@@ -188,7 +188,7 @@ class _Walk(Hands):
 
     def _tied_owners(self, prefixes: Sequence[str]) -> list[str]:
         """Layers of the stem whose weight something below these prefixes shares."""
-        owners = [a.tied_to for n, a in self.plan.assignments.items() if a.tied_to and _below(n, prefixes)]
+        owners = [a.tied_to for n, a in self.plan.assignments.items() if a.tied_to and models.below(n, prefixes)]
         return [name for name in dict.fromkeys(owners) if self.plan.assignments[name].rounding]
 
     def _restore(self, owners: Sequence[str]) -> None:
@@ -200,7 +200,3 @@ class _Walk(Hands):
         steps = [self.plan.assignments[name].rounding for name in names]
         wanted = any(getattr(step.settings, "aug_loss", False) for step in steps if step)
         return self.states(self.pool.map(run, batches)) if wanted else None
-
-
-def _below(name: str, prefixes: Sequence[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

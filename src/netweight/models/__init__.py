@@ -3,7 +3,7 @@
 from netweight.models._activations import round_inputs, rounded_inputs
 from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
 from netweight.models._export import save_tokenizer_and_config
-from netweight.models._family import Family, Feed, families, family_of
+from netweight.models._family import Family, Feed, below, families, family_of
 from netweight.models._fold import fold
 from netweight.models._forward import (
     BlockInputs,
@@ -64,6 +64,7 @@ __all__ = [
     "Model",
     "RotatedModel",
     "WeightSource",
+    "below",
     "blocks",
     "call_block",
     "capture_block_inputs",

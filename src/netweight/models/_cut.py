@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from netweight import recipe as recipes
 from netweight.errors import ModelError, SettingsError, nearest
+from netweight.models._family import below
 from netweight.models._forward import evaluating, plain_call, readable, run_block
 from netweight.models._layers import kind_of
 from netweight.models._model import Model
@@ -72,14 +73,14 @@ def _wanted(model: Model, patterns: Sequence[str]) -> list[str]:
         found = [name for name in modules if recipes.matches(pattern, name)]
         if not found:
             raise SettingsError(f"blocks: pattern {pattern!r} matches no module{nearest(pattern, modules)}")
-        if not any(_below(layer, found) for layer in layers):
+        if not any(below(layer, found) for layer in layers):
             raise SettingsError(f"blocks: pattern {pattern!r} matches {found[0]}, which holds no layer; name what does")
     blocks: list[str] = []
     for name in modules:  # a module comes before what is inside it
         matched = any(recipes.matches(pattern, name) for pattern in patterns)
-        if matched and not _below(name, blocks) and any(_below(layer, [name]) for layer in layers):
+        if matched and not below(name, blocks) and any(below(layer, [name]) for layer in layers):
             blocks.append(name)
-    return [*blocks, *(layer for layer in layers if layer and not _below(layer, blocks))]
+    return [*blocks, *(layer for layer in layers if layer and not below(layer, blocks))]
 
 
 @torch.no_grad()
@@ -120,7 +121,7 @@ def _check_apart(module: nn.Module, blocks: Sequence[str]) -> None:
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
     ]:
-        block = next((b for b in blocks if _below(name, [b])), "")
+        block = next((b for b in blocks if below(name, [b])), "")
         other, there = seen.setdefault(id(tensor), (name, block))
         if there != block:
             raise ModelError(f"{other} and {name} are one tensor and lie in different blocks; {_WAY_OUT}")
@@ -198,7 +199,7 @@ def numbers_kept(model: Model, batch: Any) -> dict[str, tuple[int, int]]:
     try:
         for name, module in model.module.named_modules():
             if next(module.children(), None) is None:
-                block = next((b for b in model.named_blocks if _below(name, [b])), "")
+                block = next((b for b in model.named_blocks if below(name, [b])), "")
                 handles.append(module.register_forward_hook(note(block)))
         args, kwargs = plain_call(model, batch)
         with evaluating(model.module), readable(model, 0):
@@ -211,7 +212,7 @@ def numbers_kept(model: Model, batch: Any) -> dict[str, tuple[int, int]]:
 
 def tensors_outside(model: Model) -> tuple[str, ...]:
     """Names of the parameters and persistent buffers that lie in no block."""
-    return tuple(name for name in model.module.state_dict() if not _below(name, model.named_blocks))
+    return tuple(name for name in model.module.state_dict() if not below(name, model.named_blocks))
 
 
 def _copied(value: Any, name: str) -> Any:
@@ -228,7 +229,3 @@ def _copied(value: Any, name: str) -> Any:
         f"{name} is fed a {type(value).__name__}, which may change from one pass to the next; a block is fed tensors, numbers, "
         f"and tuples, lists or dicts of them. {_WAY_OUT}"
     )
-
-
-def _below(name: str, prefixes: Sequence[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

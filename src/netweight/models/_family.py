@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -111,3 +111,8 @@ def base_path(module: nn.Module) -> str:
 def join(*parts: str) -> str:
     """Dotted path of the parts that are not empty."""
     return ".".join(part for part in parts if part)
+
+
+def below(name: str, prefixes: Sequence[str]) -> bool:
+    """Is the dotted name one of these, or inside one? "" is the root, not what it holds."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

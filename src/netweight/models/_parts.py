@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from netweight.errors import ModelError
-from netweight.models._family import base_path, join
+from netweight.models._family import base_path, below, join
 from netweight.models._layers import CONVS, TRANSPOSED_CONVS
 from netweight.models._model import Model, blocks
 from netweight.models._stream import named_tensor
@@ -28,7 +28,7 @@ def rest(model: Model) -> tuple[str, ...]:
     before, inside = stem(model), blocks(model)
     names: list[str] = []
     for name in model.module.state_dict():
-        if not _below(name, before) and not _below(name, inside):
+        if not below(name, before) and not below(name, inside):
             names.append(name.rpartition(".")[0])
     return tuple(dict.fromkeys(names))
 
@@ -43,7 +43,7 @@ def stored_tensors(model: Model, prefixes: Sequence[str]) -> dict[str, Tensor]:
     for name, tensor in model.module.state_dict(keep_vars=True).items():
         if name in model.tied or not isinstance(tensor, Tensor):
             continue
-        if any(not prefix for prefix in prefixes) or _below(name, prefixes):
+        if "" in prefixes or below(name, prefixes):
             found[name] = _smallest(model, name, tensor.detach())
     return found
 
@@ -111,7 +111,3 @@ def first_tensor(output: Any) -> Tensor:
         f"the module gives a {type(output).__name__} without tensors; wrap it in a module whose forward gives a tensor, or a tuple "
         "or dict whose first tensor is what is to be matched"
     )
-
-
-def _below(name: str, prefixes: Sequence[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

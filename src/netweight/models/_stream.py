@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from netweight.errors import ModelError, NotFiniteError, nearest
 from netweight.formats import not_finite
+from netweight.models._family import below
 from netweight.models._model import Model
 
 META = torch.device("meta")
@@ -142,11 +143,11 @@ def _groups(model: Model) -> dict[str, tuple[str, ...]]:
 def _tensors(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Parameters and persistent buffers below a prefix, every name of a shared one."""
     found = [(name, t) for name, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)]
-    below = [(name, t) for name, t in found if not prefix or name == prefix or name.startswith(prefix + ".")]
-    if not below and prefix and prefix not in dict(module.named_modules()):
+    inside = [(name, t) for name, t in found if not prefix or below(name, [prefix])]
+    if not inside and prefix and prefix not in dict(module.named_modules()):
         names = [name for name, _ in module.named_modules()]
         raise ModelError(f"{type(module).__name__} has no {prefix!r}{nearest(prefix, names[:256])}")
-    return iter(below)
+    return iter(inside)
 
 
 def named_tensor(module: nn.Module, name: str) -> Tensor:
