@@ -25,7 +25,8 @@ from netweight import formats, models, provenance, registry
 from netweight.compress import _start
 from netweight.compress._parallel import pool
 from netweight.compress._problem import Problem
-from netweight.compress._train import Schedule, Trainer, _optimizer
+from netweight.compress._schedule import Schedule, optimizer_of
+from netweight.compress._train import Trainer
 from netweight.settings import parse
 
 LOSSES = {"mse": "mse", "mse+sw": {"use": "mse+sw", "sw": 0.1, "projections": 128}}
@@ -70,7 +71,7 @@ class Stepper:
         pieces = [_piece(plugin, posed, name, settings) for name in posed.layers]
         self.trainer = Trainer(posed, pieces, settings)
         rates = {role: 1e-4 for piece in pieces for role in piece.trained}
-        self.optimizer = _optimizer(pieces, Schedule(1, rates), 1.0)
+        self.optimizer = optimizer_of(pieces, Schedule(1, rates), 1.0)
         self.number, self.batch = 0, batch
 
     def step(self) -> float:

@@ -12,7 +12,8 @@ from netweight.compress import _fake, _start
 from netweight.compress._parallel import pool
 from netweight.compress._plugin import Moments
 from netweight.compress._problem import Piece, Problem, Training
-from netweight.compress._train import Schedule, Trainer
+from netweight.compress._schedule import Schedule
+from netweight.compress._train import Trainer
 from netweight.errors import CompressError, FormatError, SettingsError
 from netweight.settings import parse
 from oracles import blocks as oracle

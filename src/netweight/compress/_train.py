@@ -14,35 +14,20 @@ import copy
 import math
 import queue
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from netweight import losses
 from netweight.compress._problem import Piece, Problem, Reconstruction, Training
+from netweight.compress._schedule import Schedule, optimizer_of, share_at
 from netweight.errors import CompressError
 from netweight.losses import Loss
 
 RETRIES = 5  # times the rates are halved before the best found so far is kept
 RUNAWAY = 10.0  # a held-out loss this many times that of the start has run away
 FEWEST_HELD = 4  # with fewer batches than this all are trained on, and choose the best step too
-
-Shape = Literal["constant", "linear", "cosine"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """One run of steps. ``rates`` by role; a role without one stays as it is."""
-
-    steps: int
-    rates: Mapping[str, float]
-    shape: Shape = "constant"
-    optimizer: Literal["adam", "sign"] = "adam"
-    decay: Mapping[str, float] = field(default_factory=dict)
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # where a role's values are kept
-    choose: bool = True  # keep the step with the least held-out loss, and not what came last
 
 
 @dataclass
@@ -163,7 +148,7 @@ class Trainer:
 
     def _steps(self, schedule: Schedule, share: float) -> Iterator[int]:
         """Steps done, after every pass over the batches and at the end."""
-        optimizer = _optimizer(self.pieces, schedule, share)
+        optimizer = optimizer_of(self.pieces, schedule, share)
         per_pass = max(1, len(self.train) // self.settings.batch)
         for step in range(schedule.steps):
             numbers = [next(self.drawn) for _ in range(min(self.settings.batch, len(self.train)))]
@@ -171,7 +156,7 @@ class Trainer:
             self.taken += 1
             for leaf in optimizer.leaves:
                 leaf.grad = gradients.get(id(leaf))
-            optimizer.step(_share(schedule, step))
+            optimizer.step(share_at(schedule, step))
             self._keep_within(schedule.bounds)
             self.problem.progress("train", step + 1, schedule.steps)
             if (step + 1) % per_pass == 0 or step + 1 == schedule.steps:
@@ -278,50 +263,6 @@ class Trainer:
         with torch.no_grad():
             for leaf, value in zip(self.leaves, kept, strict=True):
                 leaf.copy_(value)
-
-
-class _Optimizer:
-    """Adam, or steps of the gradient's sign; one rate for each role."""
-
-    def __init__(self, groups: Sequence[tuple[list[Tensor], float, float]], kind: str) -> None:
-        self.groups, self.kind = groups, kind
-        self.leaves = [leaf for leaves, _, _ in groups for leaf in leaves]
-        rows = [{"params": leaves, "lr": rate, "weight_decay": decay} for leaves, rate, decay in groups]
-        self.adam = torch.optim.AdamW(rows, fused=True) if kind == "adam" else None
-
-    def step(self, share: float) -> None:
-        if self.adam is not None:
-            for row, (_, rate, _) in zip(self.adam.param_groups, self.groups, strict=True):
-                row["lr"] = rate * share
-            self.adam.step()
-            return
-        with torch.no_grad():
-            for leaves, rate, _ in self.groups:
-                for leaf in leaves:
-                    if leaf.grad is not None:
-                        leaf.add_(torch.sign(leaf.grad), alpha=-rate * share)
-
-
-def _optimizer(pieces: Sequence[Piece], schedule: Schedule, share: float) -> _Optimizer:
-    by_role: dict[str, dict[int, Tensor]] = {role: {} for role in schedule.rates}
-    for piece in pieces:
-        for role, leaf in piece.trained.items():
-            if role in by_role:
-                by_role[role].setdefault(id(leaf), leaf)
-    groups = [
-        (list(leaves.values()), schedule.rates[role] * share, schedule.decay.get(role, 0.0))
-        for role, leaves in by_role.items()
-        if leaves
-    ]
-    return _Optimizer(groups, schedule.optimizer)
-
-
-def _share(schedule: Schedule, step: int) -> float:
-    """Of the full rate, at this step."""
-    done = step / schedule.steps
-    if schedule.shape == "linear":
-        return 1 - done
-    return 0.5 * (1 + math.cos(math.pi * done)) if schedule.shape == "cosine" else 1.0
 
 
 def _leaves(pieces: Sequence[Piece]) -> list[Tensor]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from netweight.compress import _fake, _start
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
-from netweight.compress._train import Schedule, Trainer
+from netweight.compress._schedule import Schedule
+from netweight.compress._train import Trainer
 from netweight.formats import Format, Params
 
 SUMMARY = "train a block's weights, scales and zeros together against the original block"

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from netweight.compress import _fake, _start
 from netweight.compress._plugin import Solution
 from netweight.compress._problem import Piece, Problem, Reconstruction, Training
-from netweight.compress._train import Schedule, Trainer
+from netweight.compress._schedule import Schedule
+from netweight.compress._train import Trainer
 from netweight.errors import CompressError
 from netweight.formats import Params, QTensor
 

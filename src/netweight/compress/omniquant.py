@@ -22,7 +22,8 @@ from netweight import models
 from netweight.compress import _clip, _fake, _start
 from netweight.compress._plugin import Moments, Solution
 from netweight.compress._problem import BlockTraining, Piece, Problem, Reconstruction
-from netweight.compress._train import Schedule, Trainer
+from netweight.compress._schedule import Schedule
+from netweight.compress._train import Trainer
 from netweight.errors import CompressError
 from netweight.formats import Format, Params
 from netweight.models import Feed
