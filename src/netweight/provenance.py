@@ -1,4 +1,4 @@
-"""Where a number came from: hashes, versions, machine, commit. No torch is imported here."""
+"""Where a number came from: hashes, seeds, versions, machine, commit. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def sha256_of_file(path: str | Path) -> str:
 def sha256_of_json(value: Any) -> str:
     """Hash of plain data, independent of key order."""
     return sha256_of_bytes(json.dumps(value, sort_keys=True, allow_nan=False).encode())
+
+
+def derived_seed(seed: int, *what: object) -> int:
+    """A seed for one purpose, below 2^56: what one draws does not shift what another does.
+
+    ``what`` says the purpose, in values whose ``repr`` says all of them: text, numbers, tuples.
+    """
+    return int.from_bytes(hashlib.sha256(repr((seed, *what)).encode()).digest()[:7], "big")
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from netweight.errors import SettingsError
 from netweight.formats import Format
 from netweight.models import Feed
 from netweight.progress import Progress, silent
+from netweight.provenance import derived_seed
 from netweight.settings import Settings
 
 Run = Callable[[nn.Module, int], Tensor]  # the block's output on a batch, by number
@@ -95,8 +95,7 @@ class Problem:
 
     def generator(self, *what: object) -> torch.Generator:
         """Its own for each purpose: what one draws does not shift what another does."""
-        text = repr((self.seed, self.name, *what)).encode()
-        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+        return torch.Generator().manual_seed(derived_seed(self.seed, self.name, *what))
 
 
 class Piece(ABC):

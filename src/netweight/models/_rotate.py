@@ -11,7 +11,6 @@ Two rotations can be taken into the weights for good (Ashkboos et al., QuaRot, a
 from __future__ import annotations
 
 import copy
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from netweight.models._model import Model, blocks
 from netweight.models._rebind import emptied
 from netweight.models._rotated import RotatedSource, Turn
 from netweight.models._stream import check_complete, tied_names
+from netweight.provenance import derived_seed
 
 
 @dataclass(frozen=True)
@@ -230,5 +230,4 @@ def _submodule(model: Model, name: str) -> nn.Module:
 
 def _generator(seed: int, *what: object) -> torch.Generator:
     """Its own for each rotation: what one draws does not shift what another does."""
-    text = repr((seed, *what)).encode()
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+    return torch.Generator().manual_seed(derived_seed(seed, *what))
