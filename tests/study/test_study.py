@@ -161,7 +161,33 @@ def test_cells_end_when_the_study_is_killed_alone(tmp_path):
     child = int((tmp_path / "k" / "pid").read_text())
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 30
+    _await_the_end_of(child)
+
+
+def test_a_cell_ends_that_was_only_starting_when_the_study_was_killed(tmp_path):
+    code = f"""
+        import multiprocessing, os, signal, sys, time; sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
+        from pathlib import Path
+        from study.cells import double
+        from netweight.study import Task, run
+
+        def killed(_):
+            (child,) = multiprocessing.active_children()
+            Path({str(tmp_path / "pid")!r}).write_text(str(child.pid))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if __name__ == "__main__":
+            time.sleep = killed  # what the study does when it has started a cell
+            run([Task("k", {{"number": 1, "sleep": 600}}, "")], double, Path({str(tmp_path)!r}))
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    assert subprocess.run([sys.executable, str(script)]).returncode == -signal.SIGKILL
+    _await_the_end_of(int((tmp_path / "pid").read_text()))
+
+
+def _await_the_end_of(child: int) -> None:
+    deadline = time.monotonic() + 120  # a process takes a while to start on a busy machine
     while Path(f"/proc/{child}").exists() and _state(child) != "Z":
         assert time.monotonic() < deadline, "the cell outlived its study"
         time.sleep(0.1)

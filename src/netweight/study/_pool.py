@@ -100,7 +100,7 @@ def read(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
 
 def _child(work: Work, what: dict[str, Any], folder: str) -> None:
     """In the new process: do the work and keep what came of it, a failure as well."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
     Path(folder).mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     try:
@@ -113,11 +113,11 @@ def _child(work: Work, what: dict[str, Any], folder: str) -> None:
     _keep(Path(folder), {**found, "seconds": round(time.monotonic() - begun, 1)})
 
 
-def _end_with(parent: int) -> None:
-    """End when the study does, even if it was killed and could say nothing."""
-    while os.getppid() == parent:
-        time.sleep(POLL_S)
-    os._exit(1)
+def _end_with_the_study() -> None:
+    """End when the study does, even if it was killed and could say nothing, however early that was."""
+    if (study := multiprocessing.parent_process()) is not None:
+        study.join()
+        os._exit(1)
 
 
 def _keep(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
