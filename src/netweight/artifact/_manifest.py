@@ -10,13 +10,7 @@ from typing import Any
 from netweight.errors import ArtifactError, CorruptError
 
 NAME = "netweight.json"
-EVIDENCE = (
-    NAME,
-    "claims.jsonl",
-    "overlap.json",
-    "report.html",
-    "run.json",
-)  # beside the artifact, not hashed by the manifest
+EVIDENCE = (NAME, "claims.jsonl", "overlap.json", "report.html", "run.json")  # not hashed by the manifest
 SCHEMA = 2  # 1: no layer has activations; it is written still where none has, so that older readers take it
 
 

@@ -215,9 +215,8 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
             rounding.plugin.check(format, rounding.settings)
     except FormatError as error:
         return Assignment(**base, reason=str(error)), f"misfit: {layer.name}: {error}"
-    after = (
-        [] if layer.kind == "embedding" else steps[steps.index(rounding) :]
-    )  # its rows are looked up, not multiplied
+    looked_up = layer.kind == "embedding"  # row by row, and not multiplied
+    after = [] if looked_up else steps[steps.index(rounding) :]
     tuning = next((s for s in reversed(after) if hasattr(s.plugin, "transform")), None)
     return Assignment(**base, rescaling=rescaling, rounding=rounding, tuning=tuning), ""
 

@@ -17,13 +17,9 @@ from netweight.jobs import _subjects, _tasks
 from netweight.jobs._subjects import Opened
 from netweight.progress import Progress
 
-TOLERANCE = (
-    1e-3  # relative: other processors and thread counts sum in another order; measured differences are below 1e-5
-)
+TOLERANCE = 1e-3  # relative: other processors and thread counts sum in another order; differences measured: below 1e-5
 NOISE = 1e-4  # of the value: how far the difference of two nearly equal numbers may move when each of them is summed otherwise
-BOUNDS = (
-    0.02  # of an interval's width: the same resamples, but a rank among them can move by one when values move so little
-)
+BOUNDS = 0.02  # of an interval's width: the same resamples, but values that move so little can move a rank by one
 TIMED = ("latency", "energy", "bytes_in_memory")  # depend on the machine: shown, not judged
 
 Status = Literal["holds", "fails", "not checked"]

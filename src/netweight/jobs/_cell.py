@@ -31,9 +31,8 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
     run: dict[str, Any] = {}
     _clear(place)
     if what["recipe"] is not None:
-        if not (
-            place / MADE
-        ).exists():  # a killed cell may have come this far: an artifact is there whole or not at all
+        # a killed cell may have come this far: an artifact is there whole or not at all
+        if not (place / MADE).exists():
             compress(what["model"], dict(what["recipe"]), out=place / MADE, threads=threads)
         subject = open_artifact(place / MADE)
         run = {"bytes": subject.nbytes} | subject.run

@@ -22,25 +22,16 @@ from netweight.recipe import Recipe, Step
 
 PROBE_TOKENS = 32  # what a model is run on where no step needs data
 FLOAT_BYTES = 4
-PASSES = {
-    "lean": 2.3,
-    "ample": 1.1,
-}  # forward passes per block: as far as each stage and once through, or halting at each
+PASSES = {"lean": 2.3, "ample": 1.1}  # forward passes per block: to each stage and once through, or halting at each
 COLUMN_S = 2.5e-4  # Python and kernel-launch time of one column of a column-by-column method
-ROUND_S = (
-    8e-8  # round, pack, decode and hash one weight on one thread (25 to 75 ns measured, by format), and read it back
-)
+ROUND_S = 8e-8  # round, pack, decode and hash one weight on one thread (25 to 75 ns measured, by format); read it back
 STEP_S = 4e-8  # compute one weight from what is trained, its gradient back, and the optimizer's step
 PART_S = 0.2  # files of one part
 COPIES = 3  # of a part's weights at once: as filled, as handed out, as bytes on their way to the disk
-TRAINED = (
-    8  # copies of a trained weight: as trained, its gradients, Adam's two moments, the best so far, the rounded one
-)
+TRAINED = 8  # copies of a trained weight: itself, its gradients, Adam's two moments, the best so far, rounded
 LOGITS = 6  # tensors as large as the logits alive at once on the way back from a loss on them
 TAPE = 12  # tensors as wide as a block's widest that one pass keeps for its way back
-MAKINGS = (
-    3  # times what a plain module's innermost modules give, for the same: outputs, what is between them, gradients
-)
+MAKINGS = 3  # times what a plain module's innermost modules give: their outputs, what is between them, gradients
 ACTIVATIONS = 4  # tensors as wide as a block's widest that are alive at once in a forward pass
 
 
@@ -134,9 +125,8 @@ def estimate(
             tried = step.plugin.roundings(step.settings) if hasattr(step.plugin, "roundings") else 1
             alone_s += tried * outputs * inputs * ROUND_S
             if step.plugin.STATS == "moments":
-                flops += (
-                    inputs**2 * asked.positions
-                )  # 2 n I^2, halved: layers that read one tensor share its statistics
+                # 2 n I^2, halved: layers that read one tensor share its statistics
+                flops += inputs**2 * asked.positions
                 flops += 2.0 * tried * outputs * inputs**2
                 alone_s += inputs * COLUMN_S
     speed = measured_flops_per_s() * threads

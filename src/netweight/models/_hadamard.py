@@ -86,10 +86,8 @@ class Rotation:
 
 def _sylvester(n: int) -> Tensor:
     """(n, n) float64 of 1 and -1, symmetric; n is a power of two."""
-    matrix, doubled = (
-        torch.ones(1, 1, dtype=torch.float64),
-        torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64),
-    )
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    doubled = torch.tensor([[1, 1], [1, -1]], dtype=torch.float64)
     while len(matrix) < n:
         matrix = torch.kron(doubled, matrix)
     return matrix
@@ -113,9 +111,9 @@ def _paley(m: int) -> Tensor:
     core = torch.zeros(half, half, dtype=torch.int8)
     core[0, 1:], core[1:, 0], core[1:, 1:] = 1, 1, _residues(half - 1)
     one = torch.eye(half, dtype=torch.int8)
-    return torch.kron(core, torch.tensor([[1, 1], [1, -1]], dtype=torch.int8)) + torch.kron(
-        one, torch.tensor([[1, -1], [-1, -1]], dtype=torch.int8)
-    )
+    beside = torch.tensor([[1, 1], [1, -1]], dtype=torch.int8)
+    diagonal = torch.tensor([[1, -1], [-1, -1]], dtype=torch.int8)
+    return torch.kron(core, beside) + torch.kron(one, diagonal)
 
 
 def _residues(q: int) -> Tensor:
