@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from netweight.models._parts import first_tensor
 from netweight.models._stream import materialize
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
+Hook = Callable[..., None]
 SCALARS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
@@ -49,8 +50,7 @@ def cut(model: Model, patterns: Sequence[str], batch: Any) -> Model:
         )
     materialize(model, "")
     wanted = _wanted(model, patterns)
-    modules = dict(model.module.named_modules())
-    starts = _starts(model, {name: modules[name] for name in wanted}, batch)
+    starts = _starts(model, wanted, batch)
     for name in wanted:
         if (times := starts.count(name)) > 1:
             raise ModelError(f"{name} runs {times} times in one pass and cannot be a block; {_WAY_OUT}")
@@ -83,13 +83,12 @@ def _wanted(model: Model, patterns: Sequence[str]) -> list[str]:
     return [*blocks, *(layer for layer in layers if layer and not below(layer, blocks))]
 
 
-@torch.no_grad()
-def _starts(model: Model, modules: Mapping[str, nn.Module], batch: Any) -> list[str]:
+def _starts(model: Model, names: Sequence[str], batch: Any) -> list[str]:
     """Names of these modules in the order in which one pass calls them. Raises: ModelError: one runs inside another."""
     starts: list[str] = []
     running: list[str] = []
 
-    def begin(name: str) -> Callable[..., None]:
+    def begin(name: str) -> Hook:
         def hook(*_: Any) -> None:
             if running:
                 raise ModelError(f"{name} runs inside {running[-1]}, and cannot be a block beside it; {_WAY_OUT}")
@@ -101,17 +100,22 @@ def _starts(model: Model, modules: Mapping[str, nn.Module], batch: Any) -> list[
     def end(*_: Any) -> None:
         running.pop()
 
-    handles = []
-    try:
-        for name, module in modules.items():
-            handles += [module.register_forward_pre_hook(begin(name)), module.register_forward_hook(end)]
-        args, kwargs = plain_call(model, batch)
+    _watched_pass(model, batch, before={name: begin(name) for name in names}, after=dict.fromkeys(names, end))
+    return starts
+
+
+@torch.no_grad()
+def _watched_pass(model: Model, batch: Any, *, before: Mapping[str, Hook], after: Mapping[str, Hook]) -> None:
+    """One pass with hooks by the name of the module they belong to; they are gone when it is over."""
+    at = model.module.get_submodule
+    args, kwargs = plain_call(model, batch)
+    with ExitStack() as hooks:
+        for name, hook in before.items():
+            hooks.enter_context(at(name).register_forward_pre_hook(hook))
+        for name, hook in after.items():
+            hooks.enter_context(at(name).register_forward_hook(hook))
         with evaluating(model.module), readable(model, 0):
             model.module(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return starts
 
 
 def _check_apart(module: nn.Module, blocks: Sequence[str]) -> None:
@@ -121,10 +125,15 @@ def _check_apart(module: nn.Module, blocks: Sequence[str]) -> None:
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
     ]:
-        block = next((b for b in blocks if below(name, [b])), "")
+        block = _block_of(name, blocks)
         other, there = seen.setdefault(id(tensor), (name, block))
         if there != block:
             raise ModelError(f"{other} and {name} are one tensor and lie in different blocks; {_WAY_OUT}")
+
+
+def _block_of(name: str, blocks: Sequence[str]) -> str:
+    """The block that a module or tensor lies in; "" for none."""
+    return next((block for block in blocks if below(name, [block])), "")
 
 
 class _Reached(Exception):
@@ -179,7 +188,6 @@ def outputs_of_parts(model: Model, batch: Any) -> Iterator[tuple[str, Tensor]]:
     yield "", first_tensor(run_block(model.module, *plain_call(model, batch))[0])
 
 
-@torch.no_grad()
 def numbers_kept(model: Model, batch: Any) -> dict[str, tuple[int, int]]:
     """What one pass makes in each block of a plain module: all elements its innermost modules give, and the most one gives.
 
@@ -187,7 +195,7 @@ def numbers_kept(model: Model, batch: Any) -> dict[str, tuple[int, int]]:
     """
     found: dict[str, tuple[int, int]] = {}
 
-    def note(block: str) -> Callable[..., None]:
+    def note(block: str) -> Hook:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 total, most = found.get(block, (0, 0))
@@ -195,18 +203,9 @@ def numbers_kept(model: Model, batch: Any) -> dict[str, tuple[int, int]]:
 
         return hook
 
-    handles = []
-    try:
-        for name, module in model.module.named_modules():
-            if next(module.children(), None) is None:
-                block = next((b for b in model.named_blocks if below(name, [b])), "")
-                handles.append(module.register_forward_hook(note(block)))
-        args, kwargs = plain_call(model, batch)
-        with evaluating(model.module), readable(model, 0):
-            model.module(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    innermost = [name for name, module in model.module.named_modules() if next(module.children(), None) is None]
+    after = {name: note(_block_of(name, model.named_blocks)) for name in innermost}
+    _watched_pass(model, batch, before={}, after=after)
     return found
 
 
