@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from netweight.errors import EvidenceError
+from netweight.files import write_atomically
 
 Provenance = Literal["measured", "estimated", "unavailable"]
 
@@ -81,8 +81,4 @@ def read_claims(path: str | Path) -> list[Claim]:
 
 def write_claims(path: str | Path, claims: Iterable[Claim]) -> None:
     """Replace ``path`` by these claims, atomically."""
-    path = Path(path)
-    text = "".join(claim.to_json() + "\n" for claim in claims)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(Path(path), "".join(claim.to_json() + "\n" for claim in claims))

@@ -3,7 +3,7 @@
 from netweight.artifact._layout import Layout, compression_format, layout_for, store
 from netweight.artifact._manifest import LayerRecord, Manifest
 from netweight.artifact._read import Artifact, DecodedSource, open_artifact
-from netweight.artifact._store import PartRecord, Store, readable_errors, write_atomically
+from netweight.artifact._store import PartRecord, Store, readable_errors
 from netweight.artifact._write import SHARD_BYTES, assemble
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "open_artifact",
     "readable_errors",
     "store",
-    "write_atomically",
 ]

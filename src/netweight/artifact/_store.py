@@ -25,6 +25,7 @@ from torch import Tensor
 from netweight import formats
 from netweight.artifact._layout import Layout, arrays_of, keys
 from netweight.errors import ArtifactError, CorruptError, ExistsError, ResourceError
+from netweight.files import in_place_of, write_atomically
 from netweight.ledger import Ledger, Row
 
 TYPES = {
@@ -186,7 +187,7 @@ class _Numbered(Mapping[str, Tensor]):
 
 def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file that appears whole or not at all; the same tensors give the same bytes."""
-    with _in_place_of(path) as temporary:
+    with in_place_of(path) as temporary:
         write_tensors(temporary, tensors)
 
 
@@ -211,23 +212,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             tensor = tensors[name]
             if tensor.numel():
                 file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    with _in_place_of(path) as temporary:
-        temporary.write_bytes(data)
-
-
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its place once it is whole, and goes where it cannot be finished."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

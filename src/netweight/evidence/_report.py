@@ -5,7 +5,6 @@ It needs no network and no script, and is the same bytes for the same inputs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from netweight.evidence._disjoint import disjoint
 from netweight.evidence._input import ReportInput, check, claims_by_subject, headings, original_name
 from netweight.evidence._numbers import short_hash, visible
 from netweight.evidence._table import verdict_table
+from netweight.files import write_atomically
 
 __all__ = ["ReportInput", "claims_by_subject", "report"]
 
@@ -38,9 +38,7 @@ def report(inputs: Sequence[ReportInput], out: Path) -> Path:
     out = Path(out)
     if not out.parent.is_dir():
         raise EvidenceError(f"{out}: the folder {out.parent} does not exist; create it first, or choose another place")
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(html(inputs), encoding="utf-8", newline="\n")
-    os.replace(temporary, out)
+    write_atomically(out, html(inputs))
     return out
 
 

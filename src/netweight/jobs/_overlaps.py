@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from netweight import data
-from netweight.artifact import Artifact, readable_errors, write_atomically
+from netweight.artifact import Artifact, readable_errors
 from netweight.data import Corpus
 from netweight.errors import DataError
 from netweight.evaluate import Items, Labelled, Task, Text
+from netweight.files import write_atomically
 
 NGRAM = 13
 FILE = "overlap.json"

@@ -20,6 +20,7 @@ from netweight.artifact import Artifact, Manifest, PartRecord, Store
 from netweight.compress import Part, Plan, as_planned, parts, plan, rotated, tune, walk
 from netweight.data import Calibration
 from netweight.errors import DataError, ExistsError, PartialError, SettingsError
+from netweight.files import write_atomically
 from netweight.jobs import _estimate, _parity
 from netweight.jobs._estimate import DryRun
 from netweight.ledger import Ledger
@@ -96,7 +97,7 @@ def compress(
         "parity": checked,
     }
     with artifacts.readable_errors(final):
-        artifacts.write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
+        write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
     store.publish(final)
     return artifacts.open_artifact(out)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from netweight import models, provenance
 from netweight import recipe as recipes
-from netweight.artifact import write_atomically
 from netweight.data import corpora, corpus
 from netweight.errors import SettingsError
+from netweight.files import write_atomically
 from netweight.jobs import _cell
 from netweight.progress import Progress, silent
 from netweight.study import Cell, Recovery, Study, Task, load, recovery, run, settled

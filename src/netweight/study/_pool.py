@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from netweight.errors import NetweightError
+from netweight.files import write_atomically
 from netweight.progress import Progress, silent
 
 RESULT = "result.json"
@@ -122,9 +123,7 @@ def _end_with_the_study() -> None:
 
 def _keep(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{RESULT}.tmp"
-    temporary.write_text(json.dumps(found, sort_keys=True, indent=1), encoding="utf-8")
-    os.replace(temporary, folder / RESULT)
+    write_atomically(folder / RESULT, json.dumps(found, sort_keys=True, indent=1))
     return found
 
 
