@@ -1,0 +1,122 @@
+"""A run: the folder in which ``train`` leaves a trained net, what it was made of, and what was measured of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from netweight import data, models, provenance, train
+from netweight.data import Segmentation, Split
+from netweight.errors import ArtifactError, CorruptError
+from netweight.evaluate import Masked, Subject, mask_metrics, task
+from netweight.files import in_place_of, write_atomically
+from netweight.train import Quantized, TrainRecipe
+
+TRAINING, RECIPE, WEIGHTS, CLAIMS = "training.json", "recipe.toml", "weights.safetensors", "claims.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as it lies on the disk.
+
+    ``training`` holds the slices' and the split's provenance, the history, the layers and their arithmetic, times.
+    """
+
+    path: Path
+    recipe: TrainRecipe
+    training: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def weights_sha256(self) -> str:
+        return str(self.training["weights_sha256"])
+
+
+def is_run(source: Any) -> bool:
+    """Is this the folder of a finished run?"""
+    return isinstance(source, str | Path) and (Path(source) / TRAINING).is_file()
+
+
+def read(folder: str | Path) -> Run:
+    """Raises: ArtifactError: not a run, or not finished. CorruptError: its weights are not those that were kept."""
+    folder = Path(folder)
+    if not is_run(folder):
+        raise ArtifactError(f"{folder} is not a finished run: it has no {TRAINING}; make one with `netweight train`")
+    try:
+        found = Run(folder, train.load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8")))
+    except (ValueError, KeyError) as error:
+        raise CorruptError(f"{folder / TRAINING} is damaged: {error}") from error
+    if provenance.sha256_of_file(folder / WEIGHTS) != found.weights_sha256:
+        raise CorruptError(f"{folder / WEIGHTS} is not what was trained: its hash differs from that in {TRAINING}")
+    return found
+
+
+def keep(folder: Path, net: nn.Module, recipe: TrainRecipe, training: Mapping[str, Any]) -> Run:
+    """Write weights, recipe and, last of all, what says that the run is finished."""
+    with in_place_of(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, temporary)
+    write_atomically(folder / RECIPE, recipe.to_toml())
+    table = {**training, "weights_sha256": provenance.sha256_of_file(folder / WEIGHTS)}
+    write_atomically(folder / TRAINING, json.dumps(table, indent=1, sort_keys=True, allow_nan=False))
+    return Run(folder, recipe, table)
+
+
+def net_of(run: Run) -> tuple[nn.Module, Quantized]:
+    """The trained net as it was simulated, in evaluation mode."""
+    net, quantized = built(run.recipe, int(run.training["image"]))
+    net.load_state_dict(load_file(run.path / WEIGHTS))
+    return net.eval(), quantized
+
+
+def built(recipe: TrainRecipe, image: int) -> tuple[nn.Module, Quantized]:
+    """The recipe's net with its first weights, and its layers under the recipe's arithmetic."""
+    net = models.nets.build(recipe.net.use, recipe.net.size, image=image, seed=recipe.seed)
+    skip = models.nets.unquantized(recipe.net.use) if recipe.qat.skip is None else recipe.qat.skip
+    return net, train.quantize(net, recipe.qat.use, skip=skip, seed=recipe.seed)
+
+
+def subject(name: str, sha256: str, net: nn.Module, on_disk: int) -> Subject:
+    """A net as the judge sees it."""
+
+    def segment(images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return net(images)
+
+    return Subject(name=name, sha256=sha256, segment=segment, bytes_on_disk=on_disk)
+
+
+def masked(slices: Segmentation, numbers: Sequence[int], part: str) -> Masked:
+    """Some slices as the judge takes them."""
+    rows = list(numbers)
+    digest = provenance.sha256_of_json([slices.sha256, sorted(slices.names[k] for k in rows)])
+    return Masked(
+        train.Shown(slices, rows), slices.masks[rows], [slices.patients[k] for k in rows], slices.source, part, digest
+    )
+
+
+def tasks_on(slices: Segmentation, numbers: Sequence[int], part: str) -> list[Any]:
+    """Every metric of masks on these slices."""
+    where = masked(slices, numbers, part)
+    return [task(name, where) for name in mask_metrics()]
+
+
+def slices_of(run: Run, source: str | Path | None = None) -> tuple[Segmentation, Split]:
+    """The slices a run was trained on, and its split, found again.
+
+    Raises: CorruptError: they are not what they were.
+    """
+    known = run.training["data"]
+    slices = data.segmentation(source or known["given"], size=run.recipe.data.size)
+    if slices.sha256 != known["sha256"]:
+        raise CorruptError(f"{slices.source} is not what {run.name} was trained on: other slices, masks or names")
+    return slices, train.divided(slices, run.recipe.data.split)

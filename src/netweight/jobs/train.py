@@ -1,0 +1,147 @@
+"""train: a net from scratch by a recipe, judged on patients that neither training nor the choice of weights has seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netweight import data, provenance
+from netweight import train as trains
+from netweight.claim import Claim, write_claims
+from netweight.data import Segmentation, Split
+from netweight.errors import DataError, ExistsError
+from netweight.evaluate import run as judge
+from netweight.files import write_atomically
+from netweight.jobs import _runs
+from netweight.jobs._runs import Run
+from netweight.jobs.evaluate import threads_of
+from netweight.progress import Progress, silent
+from netweight.train import Lesson, TrainRecipe
+
+BEGUN = "begun.json"
+
+
+def train(
+    recipe: Any,
+    *,
+    data: str | Path,
+    out: str | Path,
+    teacher: str | Path | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Run:
+    """See ``netweight.train``."""
+    chosen = trains.load_recipe(recipe)
+    folder, progress = Path(out), progress or silent
+    slices = _opened(data, chosen)
+    split = trains.divided(slices, chosen.data.split)
+    master = None if teacher is None else _runs.read(teacher)
+    _check_teacher(master, slices, split)
+    if _runs.is_run(folder):
+        return _finished(folder, chosen, slices)
+    _claim(folder, _key(chosen, slices, split, master))
+    begun = time.monotonic()
+    with threads_of(threads):
+        net, quantized = _runs.built(chosen, slices.images.shape[1])
+        lesson = Lesson(
+            net,
+            trains.Drawn(slices, chosen.seed),
+            split.train,
+            split.validation,
+            teacher=_teacher(master),
+            hooks=quantized.hooks(),
+        )
+        history = trains.fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
+        training = {
+            "data": {**slices.provenance, "given": str(data)},
+            "split": split.provenance,
+            "image": int(slices.images.shape[1]),
+            "history": {"rows": history.rows, "best": history.best, "steps": history.steps, "ended": history.ended},
+            "layers": quantized.table(),
+            "teacher": None if master is None else master.weights_sha256,
+            "environment": provenance.environment(threads=torch.get_num_threads()),
+            "seconds": time.monotonic() - begun,
+        }
+        run = _runs.keep(folder, net, chosen, training)
+        claims = _judged(run, net, slices, split, _command(recipe, data, out, teacher, threads), progress)
+    write_claims(folder / _runs.CLAIMS, claims)
+    for name in (trains.STATE, BEGUN):
+        (folder / name).unlink(missing_ok=True)
+    return run
+
+
+def _opened(source: str | Path, recipe: TrainRecipe) -> Segmentation:
+    slices = data.segmentation(source, size=recipe.data.size)
+    height, width = slices.images.shape[1:3]
+    if height != width:
+        raise DataError(f"{slices.source} has slices of {height} x {width} pixels, and nets take squares; set size under [data]")
+    return slices
+
+
+def _finished(folder: Path, recipe: TrainRecipe, slices: Segmentation) -> Run:
+    """A run that is done already, if it is this one."""
+    found = _runs.read(folder)
+    if found.recipe.sha256 != recipe.sha256 or found.training["data"]["sha256"] != slices.sha256:
+        raise ExistsError(f"{folder} holds another finished run; choose another folder or remove it")
+    return found
+
+
+def _claim(folder: Path, key: Mapping[str, Any]) -> None:
+    """Begin in an empty folder, or go on in one that this very run began."""
+    mark = folder / BEGUN
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.is_file():
+            raise ExistsError(f"{folder} already holds something that is not a run; choose another folder or remove it")
+        before = json.loads(mark.read_text(encoding="utf-8"))
+        if different := [name for name, value in key.items() if before.get(name) != value]:
+            raise ExistsError(
+                f"{folder} holds the beginning of another run (other {', '.join(different)}); choose another folder or remove it"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(mark, json.dumps(dict(key), sort_keys=True))
+
+
+def _key(recipe: TrainRecipe, slices: Segmentation, split: Split, teacher: Run | None) -> dict[str, Any]:
+    return {
+        "recipe": recipe.sha256,
+        "slices": slices.sha256,
+        "split": split.sha256,
+        "teacher": None if teacher is None else teacher.weights_sha256,
+        "versions": provenance.versions(),
+    }
+
+
+def _check_teacher(teacher: Run | None, slices: Segmentation, split: Split) -> None:
+    """A teacher must not have seen what its student is tested on."""
+    if teacher is None:
+        return
+    if teacher.training["data"]["sha256"] != slices.sha256 or teacher.training["split"]["sha256"] != split.sha256:
+        raise DataError(f"{teacher.name} was trained on other slices or another split: it may have seen the student's test patients")
+
+
+def _teacher(run: Run | None) -> Callable[[Tensor], Tensor] | None:
+    return None if run is None else _runs.net_of(run)[0]
+
+
+def _judged(
+    run: Run, net: torch.nn.Module, slices: Segmentation, split: Split, command: str, progress: Progress
+) -> list[Claim]:
+    who = _runs.subject(run.name, run.weights_sha256, net, os.path.getsize(run.path / _runs.WEIGHTS))
+    tasks = _runs.tasks_on(slices, split.test, "test")
+    return judge([who], tasks=tasks, batch_size=trains.EVALUATED, command=command, seed=run.recipe.seed, progress=progress)
+
+
+def _command(recipe: Any, source: str | Path, out: str | Path, teacher: str | Path | None, threads: int) -> str:
+    if not isinstance(recipe, str | Path):
+        return ""
+    words = ["netweight", "train", str(recipe), "--data", str(source), "--out", str(out)]
+    words += ["--teacher", str(teacher)] if teacher is not None else []
+    return shlex.join([*words, *(["--threads", str(threads)] if threads else [])])

@@ -1,0 +1,246 @@
+"""Training from scratch: passes over slices, a validation loss after each, the best weights kept, restarts to the bit.
+
+Everything random is drawn from (seed, what, when): the order of a pass, a slice's augmentation, dropout at a step, stochastic
+rounding. What a pass begins with is kept in one file, so that training that was killed goes on at the last whole pass and ends in
+the same bytes. A loss that is not finite ends training with the best weights so far, and the outcome says which tensor was first.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from netweight.errors import DataError
+from netweight.files import in_place_of
+from netweight.progress import Progress, silent
+from netweight.provenance import derived_seed
+from netweight.train._blame import first_not_finite
+from netweight.train._objective import bce_tversky, distillation
+from netweight.train._pace import Pace
+from netweight.train._settings import Training
+
+STATE = "state.pt"
+EVALUATED = 64  # slices at a time where no gradients are kept
+
+Batch = tuple[Tensor, Tensor]  # images (B, C, H, W) float32, masks (B, H, W)
+
+
+class Slices(Protocol):
+    """Numbered slices with masks."""
+
+    def drawn(self, numbers: Sequence[int], epoch: int) -> Batch:
+        """Augmented as this pass has it."""
+        ...
+
+    def plain(self, numbers: Sequence[int]) -> Batch:
+        """As they are."""
+        ...
+
+    def positive(self, number: int) -> bool:
+        """Is there something to find in it?"""
+        ...
+
+
+class Hook(Protocol):
+    """What is told of every step, and keeps state of its own (the quantized layers' draws, resets of oscillating weights)."""
+
+    def before(self, step: int) -> None: ...
+    def after(self, step: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A net, what it is to learn from and what chooses among its states. ``teacher`` gives logits for images."""
+
+    module: nn.Module
+    slices: Slices
+    train: Sequence[int]
+    validation: Sequence[int]
+    teacher: Callable[[Tensor], Tensor] | None = None
+    hooks: Sequence[Hook] = ()
+
+
+@dataclass
+class History:
+    """A row per pass, the best pass, and why training ended."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: int = 0
+    best_loss: float = math.inf
+    steps: int = 0
+    ended: str = ""
+
+
+def fit(
+    lesson: Lesson, settings: Training, *, seed: int, folder: Path | None = None, progress: Progress = silent
+) -> History:
+    """Train; the module ends with its best-validation weights, in evaluation mode.
+
+    Args:
+      folder: where the state after each pass is kept, and found again.
+    Returns:
+      what happened. ``ended`` names the tensor that overflowed first where a loss was not finite.
+    Raises:
+      DataError: nothing to train on, or nothing to choose by.
+    """
+    if not lesson.train or not lesson.validation:
+        raise DataError(f"{len(lesson.train)} slices to train on and {len(lesson.validation)} to validate with: both are needed")
+    run = _Run(lesson, settings, seed)
+    place = None if folder is None else folder / STATE
+    if place is not None and place.exists():
+        run.load(torch.load(place, weights_only=True))
+    while not run.history.ended:
+        run.epoch(progress)
+        if place is not None:
+            with in_place_of(place) as temporary:
+                torch.save(run.state(), temporary)
+    lesson.module.load_state_dict(run.best)
+    lesson.module.eval()
+    return run.history
+
+
+class _Run:
+    def __init__(self, lesson: Lesson, settings: Training, seed: int) -> None:
+        self.lesson, self.settings, self.seed = lesson, settings, seed
+        self.module = lesson.module
+        wanted = [p for p in self.module.parameters() if p.requires_grad]
+        kind = torch.optim.Adamax if settings.optimizer == "adamax" else torch.optim.AdamW
+        self.optimizer = kind(wanted, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.parameters, self.pace, self.history = wanted, Pace(), History()
+        self.best = copy.deepcopy(self.module.state_dict())
+
+    def epoch(self, progress: Progress) -> None:
+        """One pass, its validation, and what follows from it."""
+        number = len(self.history.rows) + 1
+        lost: list[float] = []
+        numbers = order(self.lesson, self.settings, self.seed, number)
+        batches = [numbers[k : k + self.settings.batch] for k in range(0, len(numbers), self.settings.batch)]
+        self.module.train()
+        for count, chosen in enumerate(batches, 1):
+            loss = self.step(chosen, number)
+            if loss is None:
+                return
+            lost.append(loss)
+            progress("steps", (number - 1) * len(batches) + count, self.settings.epochs * len(batches))
+        validation = self.validated()
+        if not math.isfinite(validation):
+            self.history.ended = f"the validation loss after pass {number} is not finite; the weights before it are kept"
+            return
+        self.history.rows.append(
+            {"epoch": number, "train": math.fsum(lost) / len(lost), "validation": validation, "rate": self.rate()}
+        )
+        if validation < self.history.best_loss:
+            self.history.best, self.history.best_loss = number, validation
+            self.best = copy.deepcopy(self.module.state_dict())
+        self.pace.after(number, validation, self.settings)
+        if self.pace.over:
+            last = number >= self.settings.epochs
+            self.history.ended = "all passes done" if last else f"no better for {self.settings.stop_after} passes"
+        progress("passes", number, self.settings.epochs, f"validation loss {validation:.4f}")
+
+    def step(self, chosen: Sequence[int], epoch: int) -> float | None:
+        """One step; its loss, or None where that was not finite."""
+        step = self.history.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        for hook in self.lesson.hooks:
+            hook.before(step)
+        images, masks = self.lesson.slices.drawn(chosen, epoch) if self.settings.augment else self.lesson.slices.plain(chosen)
+
+        def forward() -> Tensor:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derived_seed(self.seed, "dropout", step))
+                return self.loss(images, masks)
+
+        loss = forward()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
+            first = first_not_finite(self.module, forward)
+            self.history.ended = f"not finite at step {step + 1}, in pass {epoch}: first {first}; the best weights before it are kept"
+            return None
+        self.optimizer.step()
+        for hook in self.lesson.hooks:
+            hook.after(step)
+        self.history.steps += 1
+        return float(loss.detach())
+
+    def loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        kind = images.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            logits = self.module(images)
+        total = bce_tversky(logits, masks)
+        if self.lesson.teacher is not None and self.settings.teacher_weight:
+            with torch.no_grad():
+                wanted = self.lesson.teacher(images)
+            total = total + self.settings.teacher_weight * distillation(logits, wanted, temperature=self.settings.temperature)
+        return total
+
+    @torch.no_grad()
+    def validated(self) -> float:
+        """Mean loss of the validation slices, in evaluation mode."""
+        self.module.eval()
+        found, numbers = [], list(self.lesson.validation)
+        for k in range(0, len(numbers), EVALUATED):
+            images, masks = self.lesson.slices.plain(numbers[k : k + EVALUATED])
+            found.append(float(bce_tversky(self.module(images), masks)) * len(images))
+        return math.fsum(found) / len(numbers)
+
+    def rate(self) -> float:
+        warm = min(1.0, (self.history.steps + 1) / self.settings.warmup) if self.settings.warmup else 1.0
+        return self.settings.lr * self.pace.share * warm
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "pace": asdict(self.pace),
+            "history": asdict(self.history),
+            "hooks": [hook.state_dict() for hook in self.lesson.hooks],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.pace, self.history = Pace(**state["pace"]), History(**state["history"])
+        for hook, kept in zip(self.lesson.hooks, state["hooks"], strict=True):
+            hook.load_state_dict(kept)
+
+
+def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int]:
+    """Numbers of the slices of one pass, in order: all of them, or as many and of such a kind as the settings ask for."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
+    numbers = list(lesson.train)
+    wanted = min(settings.slices or len(numbers), len(numbers)) if settings.positive is None else settings.slices or len(numbers)
+    if settings.positive is None:
+        return _shuffled(numbers, generator)[:wanted]
+    kinds = [[n for n in numbers if lesson.slices.positive(n) is kind] for kind in (True, False)]
+    if not all(kinds):
+        raise DataError("positive asks for a share of slices with something to find, but the training slices are all of one kind")
+    counts = [round(wanted * settings.positive), wanted - round(wanted * settings.positive)]
+    chosen = [n for kind, count in zip(kinds, counts, strict=True) for n in _cycled(kind, count, generator)]
+    return _shuffled(chosen, generator)
+
+
+def _cycled(numbers: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:
+    """``count`` of them, none drawn again before all have been."""
+    while count > 0:
+        for number in _shuffled(numbers, generator)[:count]:
+            yield number
+        count -= len(numbers)
+
+
+def _shuffled(numbers: Sequence[int], generator: torch.Generator) -> list[int]:
+    return [numbers[k] for k in torch.randperm(len(numbers), generator=generator).tolist()]

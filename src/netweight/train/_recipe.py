@@ -1,0 +1,123 @@
+"""A training recipe: which net, which arithmetic, which slices, which schedule and seed, as a TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from netweight import data
+from netweight.data import Segmentation, Split
+from netweight.errors import SettingsError, nearest
+from netweight.provenance import sha256_of_json
+from netweight.settings import Settings, parse, read_toml, write_toml
+from netweight.train._settings import Training
+
+
+class NetSettings(Settings):
+    """``[net]``: one of ``models.nets``."""
+
+    use: str = Field(description="name of the net, such as 'swin'")
+    size: str = Field("500k", description="its budget of parameters")
+
+
+class QatSettings(Settings):
+    """``[qat]``: how the three products of each layer are rounded while it is trained."""
+
+    use: str = Field("baseline", description="name of a row, such as 'nvfp4-2d-rht-sr'")
+    skip: list[str] | None = Field(
+        None, description="patterns of layers that are not quantized; those of the net's study if absent"
+    )
+
+
+class SplitSettings(Settings):
+    """``[data.split]``: by patient, always."""
+
+    use: Literal["holdout", "folds", "leave-one-site-out"] = Field("holdout", description="how patients are divided")
+    shares: list[float] = Field([0.8, 0.1, 0.1], description="of holdout: patients to train, validate and test with")
+    k: int = Field(5, ge=2, description="of folds: how many there are")
+    fold: int = Field(0, ge=0, description="of folds: which one")
+    site: str = Field("", description="of leave-one-site-out: the site that tests")
+    seed: int = Field(2026, ge=0, description="by which patients are dealt out")
+
+
+class DataSettings(Settings):
+    """``[data]``."""
+
+    size: int | None = Field(None, ge=16, description="pixels along a side; as the slices come if absent")
+    split: SplitSettings = Field(SplitSettings(), description="who trains, validates and tests")  # pyright: ignore[reportCallIssue]
+
+
+class _Table(Settings):
+    name: str = Field("", description="of the recipe")
+    seed: int = Field(2026, ge=0, description="of initial weights, order, augmentation, dropout and rounding")
+    net: dict[str, Any] = Field(description="the net")
+    qat: dict[str, Any] = Field({}, description="the arithmetic")
+    data: dict[str, Any] = Field({}, description="size and split of the slices")
+    training: dict[str, Any] = Field({}, description="the schedule")
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Everything that decides a run but the slices themselves and a teacher."""
+
+    name: str
+    seed: int
+    net: NetSettings
+    qat: QatSettings
+    data: DataSettings
+    training: Training
+
+    def to_table(self) -> dict[str, Any]:
+        parts = {key: getattr(self, key).model_dump(exclude_none=True) for key in ("net", "qat", "data", "training")}
+        return {"name": self.name, "seed": self.seed, **parts}
+
+    def to_toml(self) -> str:
+        """Complete: every setting with the value used."""
+        return write_toml(self.to_table())
+
+    @property
+    def sha256(self) -> str:
+        return sha256_of_json({key: value for key, value in self.to_table().items() if key != "name"})
+
+
+def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecipe:
+    """A training recipe from a TOML file, a table of the same keys, or one itself.
+
+    Raises: SettingsError: unreadable, an unknown key (nearest offered), a value outside its limits.
+    """
+    if isinstance(source, TrainRecipe):
+        return source
+    table = source if isinstance(source, dict) else read_toml(source)
+    where = "recipe" if isinstance(source, dict) else Path(source).name
+    if "step" in table:
+        raise SettingsError(f"{where}: it has [[step]] tables, so it is for `netweight compress`; training needs [net] and [training]")
+    read = parse(_Table, table, where)
+    name = read.name or ("" if isinstance(source, dict) else Path(source).stem)
+    slices = dict(read.data)
+    if isinstance(slices.get("split"), dict):
+        slices["split"] = parse(SplitSettings, slices["split"], f"{where}: [data.split]")
+    return TrainRecipe(
+        name,
+        read.seed,
+        parse(NetSettings, read.net, f"{where}: [net]"),
+        parse(QatSettings, read.qat, f"{where}: [qat]"),
+        parse(DataSettings, slices, f"{where}: [data]"),
+        parse(Training, read.training, f"{where}: [training]"),
+    )
+
+
+def divided(slices: Segmentation, settings: SplitSettings) -> Split:
+    """The split that the settings ask for. Raises: SettingsError: no such fold or site; DataError: as ``data.folds``."""
+    if settings.use == "holdout":
+        return data.holdout(slices, tuple(settings.shares), seed=settings.seed)
+    if settings.use == "folds":
+        if settings.fold >= settings.k:
+            raise SettingsError(f"fold = {settings.fold}: folds are numbered 0 to {settings.k - 1}")
+        return data.folds(slices, settings.k, seed=settings.seed)[settings.fold]
+    sites = sorted(set(slices.sites))
+    if settings.site not in sites:
+        raise SettingsError(f"site = {settings.site!r}: the slices are from {', '.join(sites)}{nearest(settings.site, sites)}")
+    return data.leave_one_site_out(slices, seed=settings.seed, sites=[settings.site])[0]
