@@ -1,8 +1,8 @@
 """netweight: make a neural network smaller, faster and cheaper, and prove what that cost.
 
 The verbs (``netweight.compress(...)``) and nouns (``netweight.Claim``) are imported when first asked for:
-``import netweight`` loads neither torch nor pydantic. Three verbs share their name with a room, ``compress``,
-``evaluate`` and ``study``: as an attribute of ``netweight`` they are always the verb; the room is reached by
+``import netweight`` loads neither torch nor pydantic. Four verbs share their name with a room, ``compress``,
+``train``, ``evaluate`` and ``study``: as an attribute of ``netweight`` they are always the verb; the room is reached by
 ``from netweight.evaluate import ...``.
 """
 
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from netweight.verbs import report as report
     from netweight.verbs import run as run
     from netweight.verbs import study as study
+    from netweight.verbs import train as train
     from netweight.verbs import verify as verify
     from netweight.verbs import weigh as weigh
 
-_VERBS = ("weigh", "compress", "evaluate", "study", "report", "verify", "run", "bench", "doctor")
+_VERBS = ("weigh", "compress", "train", "evaluate", "study", "report", "verify", "run", "bench", "doctor")
 _NOUNS = {
     "Artifact": "artifact",
     "Calibration": "data",

@@ -1,4 +1,4 @@
-"""The verbs: weigh, compress, evaluate, study, report, verify, run, bench, doctor. Each delegates once to the job of its name.
+"""The verbs: weigh, compress, train, evaluate, study, report, verify, run, bench, doctor. Each delegates once to the job of its name.
 
 These signatures are also the command line: a positional parameter is an argument, a keyword-only one an option, and the
 text under ``Args:`` its help. What cannot be typed (batches, a progress callback) is for Python only. Nothing heavy is
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netweight.jobs._estimate import DryRun
     from netweight.jobs.bench import Benchmark
     from netweight.jobs.doctor import Checkup
+    from netweight.jobs._runs import Run
     from netweight.jobs.run import Generation
     from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification
@@ -101,6 +102,39 @@ def compress(
         calibration=calibration,
         progress=progress,
     )
+
+
+def train(
+    recipe: str | Path | dict[str, Any],
+    *,
+    data: str | Path,
+    out: str | Path,
+    teacher: str | Path | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a segmentation net from scratch, in full precision or with quantized products.
+
+    Patients are divided before anything else: some to learn from, some to choose the best weights by, some to be judged
+    on at the end. An interrupted run is resumed by the same command, and ends in the same bytes.
+
+    Args:
+      recipe: training recipe (TOML): the net, its arithmetic, the split, the schedule.
+      data: slices with masks: a folder of patients, a data set by name, or "phantom".
+      out: folder for the trained net and what was measured of it.
+      teacher: finished run on the same split, to learn from as well.
+      threads: threads to use, 0 for one per core; other numbers sum in another order and end in other bytes.
+      progress: called as pieces of the work are done; only in Python.
+    Returns:
+      The run: its weights, history and claims lie in ``out``.
+    Raises:
+      SettingsError: the recipe is wrong.
+      DataError: images and masks that do not belong together, or patients that cannot be divided as asked.
+      ExistsError: ``out`` holds something else.
+    """
+    from netweight.jobs.train import train as job
+
+    return job(recipe, data=data, out=out, teacher=teacher, threads=threads, progress=progress)
 
 
 def evaluate(

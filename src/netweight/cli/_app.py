@@ -12,7 +12,7 @@ import netweight
 from netweight import verbs
 from netweight.cli._flags import Flag, flags, summary
 
-VERBS = ("weigh", "compress", "evaluate", "study", "report", "verify", "run", "bench", "doctor")
+VERBS = ("weigh", "compress", "train", "evaluate", "study", "report", "verify", "run", "bench", "doctor")
 Handler = Callable[[str, dict[str, Any], bool], int]
 
 

@@ -77,7 +77,7 @@ def handle(verb: str, values: dict[str, Any], traceback: bool) -> int:
         print(f"error: {error}", file=sys.stderr)
         return _code_of(error)
     except KeyboardInterrupt:
-        return _interrupted(resumable=verb in ("compress", "study"))
+        return _interrupted(resumable=verb in ("compress", "train", "study"))
 
 
 def _call(verb: str, values: dict[str, Any], progress: Progress) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netweight.jobs._estimate import DryRun
     from netweight.jobs.bench import Benchmark, Speed
     from netweight.jobs.doctor import Checkup
+    from netweight.jobs._runs import Run
     from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
@@ -323,6 +324,15 @@ def _comparison(row: Recovery, baseline: str) -> RenderableType:
     return grid
 
 
+def _run(run: Run) -> RenderableType:
+    history = run.training["history"]
+    head = Text(
+        f"{run.name}: {len(history['rows'])} passes, the best {history['best']} ({history['ended']}); "
+        f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}"
+    )
+    return Group(head, _claims(run.claims()), _path(run.path))
+
+
 def _cell(row: Mapping[str, Any]) -> str:
     """The values of a cell's axes and its seed, which come before its key."""
     return ", ".join(str(value) for value in list(row.values())[: list(row).index("key")])
@@ -338,6 +348,7 @@ TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "Ledger": _ledger,
     "Path": _path,
     "PosixPath": _path,
+    "Run": _run,
     "Verification": _verification,
     "Weighing": _weighing,
 }

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netweight import data, models, provenance, train
+from netweight.claim import Claim, read_claims
 from netweight.data import Segmentation, Split
 from netweight.errors import ArtifactError, CorruptError
 from netweight.evaluate import Masked, Subject, mask_metrics, task
@@ -40,6 +41,10 @@ class Run:
     @property
     def weights_sha256(self) -> str:
         return str(self.training["weights_sha256"])
+
+    def claims(self) -> list[Claim]:
+        """What was measured of it."""
+        return read_claims(self.path / CLAIMS)
 
 
 def is_run(source: Any) -> bool:
