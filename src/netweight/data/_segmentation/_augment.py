@@ -7,6 +7,7 @@ its index alone (``_draws``), bit for bit the same in whichever batch it stands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,15 +50,17 @@ class Augmentation(Settings):
 
 def to_unit(images: np.ndarray | Tensor) -> Tensor:
     """(B, H, W, 3) uint8 as (B, 3, H, W) float32 from 0 to 1, contiguous."""
-    found = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
+    found = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
     if found.dtype != torch.uint8 or found.ndim != 4 or found.shape[-1] != 3:
         raise DataError(f"images are {found.dtype} {tuple(found.shape)}; needed: uint8 (B, H, W, 3)")
-    return found.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return found.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
 
 
 def normalise(images: np.ndarray | Tensor) -> Tensor:
     """(B, H, W, 3) uint8 as a net reads it, without augmentation: (B, 3, H, W) float32, ImageNet's mean and deviation taken out."""
-    return _standardised(to_unit(images))
+    found = to_unit(images)
+    mean, std = _mean_std(found)
+    return found.sub_(mean).div_(std)
 
 
 def augment(
@@ -86,63 +89,57 @@ def augment(
         )
     settings = settings or Augmentation()  # pyright: ignore[reportCallIssue]
     numbers = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
-    drawn = dict(zip(DRAWS, torch.from_numpy(uniforms(seed, epoch, numbers, len(DRAWS))).unbind(1), strict=True))
-    images, masks = images.clone(), masks.clone()
-    for name, axis in (("flip_across", -1), ("flip_down", -2)):
-        _flip(images, masks, drawn[name] < settings.flip, axis)
-    _light(images, drawn, settings)
-    _move(images, masks, drawn, settings)
-    return _standardised(images), masks
+    drawn_B = uniforms(seed, epoch, numbers, len(DRAWS)).tolist()
+    found, found_masks = torch.empty_like(images), torch.empty_like(masks)
+    mean, std = _mean_std(images)
+    for i, row in enumerate(drawn_B):  # one sample fits into a core's cache, a batch does not
+        image, mask = _changed(images[i], masks[i], dict(zip(DRAWS, row, strict=True)), settings)
+        torch.sub(image, mean, out=found[i]).div_(std)
+        found_masks[i].copy_(mask)
+    return found, found_masks
 
 
-def _standardised(images: Tensor) -> Tensor:
-    """In place."""
+def _mean_std(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Each (3, 1, 1), where the images lie."""
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
-    return images.sub_(mean).div_(std)
+    return mean, std
 
 
-def _flip(images: Tensor, masks: Tensor, chosen_B: Tensor, axis: int) -> None:
-    for i in chosen_B.nonzero().flatten().tolist():
-        images[i] = images[i].flip(axis)
-        masks[i] = masks[i].flip(axis)
+def _changed(image: Tensor, mask: Tensor, drawn: dict[str, float], settings: Augmentation) -> tuple[Tensor, Tensor]:
+    """(3, H, W) and (H, W): the tensors given where nothing is drawn, otherwise new ones."""
+    axes = [axis for axis, name in ((-1, "flip_across"), (-2, "flip_down")) if drawn[name] < settings.flip]
+    if axes:
+        image, mask = image.flip(axes), mask.flip(axes)
+    if drawn["light"] < settings.light:
+        factor = 1 + settings.contrast * _both_ways(drawn["contrast"])
+        image = (image * factor).add_(settings.brightness * _both_ways(drawn["brightness"])).clamp_(0, 1)
+    if drawn["move"] < settings.move:
+        grid = _grid(drawn, settings, mask.shape).to(image.device)[None]
+        image = grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+        levels = mask[None, None].to(torch.float32)
+        moved = grid_sample(levels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+        mask = moved[0, 0].to(mask.dtype)
+    return image, mask
 
 
-def _light(images: Tensor, drawn: dict[str, Tensor], settings: Augmentation) -> None:
-    factor_B = 1 + settings.contrast * _both_ways(drawn["contrast"])
-    added_B = settings.brightness * _both_ways(drawn["brightness"])
-    for i in (drawn["light"] < settings.light).nonzero().flatten().tolist():
-        images[i].mul_(factor_B[i].item()).add_(added_B[i].item()).clamp_(0, 1)
-
-
-def _move(images: Tensor, masks: Tensor, drawn: dict[str, Tensor], settings: Augmentation) -> None:
-    chosen = (drawn["move"] < settings.move).nonzero().flatten()
-    if not len(chosen):
-        return
-    grid = _grid({name: drawn[name][chosen] for name in ("right", "down", "scale", "turn")}, settings, images.shape[2:])
-    grid, chosen = grid.to(images.device), chosen.to(images.device)
-    images[chosen] = grid_sample(images[chosen], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    levels = masks[chosen][:, None].to(torch.float32)
-    moved = grid_sample(levels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    masks[chosen] = moved[:, 0].to(masks.dtype)
-
-
-def _grid(drawn: dict[str, Tensor], settings: Augmentation, shape: Sequence[int]) -> Tensor:
-    """(M, H, W, 2): where each pixel is read, -1 to 1 over the picture. Element by element, so that a batch cannot change a bit.
+def _grid(drawn: dict[str, float], settings: Augmentation, shape: Sequence[int]) -> Tensor:
+    """(H, W, 2): where each pixel is read, -1 to 1 over the picture.
 
     The picture is turned and scaled about its middle, then shifted; rows and columns are counted in pixels, so that a rotation is
     one in pictures that are not square, too.
     """
     height, width = shape
-    angle = torch.deg2rad(settings.rotate * _both_ways(drawn["turn"].double()))
-    scale = 1 + settings.scale * _both_ways(drawn["scale"].double())
-    right, down = (settings.shift * _both_ways(drawn[name].double()) for name in ("right", "down"))
-    cos, sin = (torch.cos(angle) / scale)[:, None, None], (torch.sin(angle) / scale)[:, None, None]
-    x = (torch.arange(width) + 0.5 - width / 2)[None, None, :] - (right * width)[:, None, None]
-    y = (torch.arange(height) + 0.5 - height / 2)[None, :, None] - (down * height)[:, None, None]
-    across, back = cos * x + sin * y, cos * y - sin * x
-    return torch.stack([across * (2 / width), back * (2 / height)], dim=-1).to(torch.float32)
+    angle = math.radians(settings.rotate * _both_ways(drawn["turn"]))
+    scale = 1 + settings.scale * _both_ways(drawn["scale"])
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    x = torch.arange(width) + 0.5 - width * (0.5 + settings.shift * _both_ways(drawn["right"]))
+    y = torch.arange(height) + 0.5 - height * (0.5 + settings.shift * _both_ways(drawn["down"]))
+    grid = torch.empty(height, width, 2)
+    torch.add(x * (2 / width * cos), (y * (2 / width * sin))[:, None], out=grid[..., 0])
+    torch.add(x * (-2 / height * sin), (y * (2 / height * cos))[:, None], out=grid[..., 1])
+    return grid
 
 
-def _both_ways(drawn: Tensor) -> Tensor:
+def _both_ways(drawn: float) -> float:
     """[0, 1) as [-1, 1)."""
     return 2 * drawn - 1

@@ -107,7 +107,7 @@ def split(
     positives = [int(data.positive[list(part)].sum()) for part in parts]
     found = Split(
         name,
-        *parts,
+        *(parts[0], parts[1], parts[2]),
         *(patients[0], patients[1], patients[2]),
         positives=(positives[0], positives[1], positives[2]),
         data_sha256=data.sha256,
