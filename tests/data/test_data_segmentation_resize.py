@@ -27,12 +27,12 @@ def shares(side: int, size: int, i: int) -> dict[int, Fraction]:
 
 
 def oracle(picture: np.ndarray, size: int) -> list[list[Fraction]]:
-    side = len(picture)
-    rows = [shares(side, size, i) for i in range(size)]
-    return [
-        [sum(a * b * int(picture[i, j]) for i, a in rows[y].items() for j, b in rows[x].items()) for x in range(size)]
-        for y in range(size)
-    ]
+    return [[oracle_at(picture, size, y, x) for x in range(size)] for y in range(size)]
+
+
+def oracle_at(picture: np.ndarray, size: int, y: int, x: int) -> Fraction:
+    rows, columns = shares(len(picture), size, y), shares(len(picture), size, x)
+    return sum((a * b * int(picture[i, j]) for i, a in rows.items() for j, b in columns.items()), Fraction(0))
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,6 +53,15 @@ def test_shrinking_by_a_whole_number_is_what_pillow_calls_box():
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
     theirs = np.asarray(Image.fromarray(image).resize((25, 25), Image.Resampling.BOX)).astype(int)
     assert abs(fit(image, image[..., 0] > 99, 25)[0] - theirs).max() <= 1  # Pillow rounds after each axis
+
+
+def test_sums_beyond_32_bits_stay_exact():
+    image = np.array([[255, 0], [0, 255]], np.uint8)[..., None].repeat(3, axis=2)
+    found, mask = fit(image, image[..., 0] > 0, 1100)  # weights of (2 * 1100) ** 2 parts
+    assert found[0, 0, 0] == found[-1, -1, 0] == 255 and found[0, -1, 0] == 0
+    for y, x in ((549, 300), (700, 551), (275, 824)):
+        want = oracle_at(image[..., 0], 1100, y, x)
+        assert found[y, x, 0] == floor(want + Fraction(1, 2)) and mask[y, x] == (want >= Fraction(255, 2))
 
 
 @pytest.mark.parametrize(("height", "width", "top", "left"), [(4, 7, 1, 0), (7, 4, 0, 1), (5, 5, 0, 0), (6, 3, 0, 1)])

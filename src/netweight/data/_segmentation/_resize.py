@@ -14,6 +14,8 @@ from math import gcd
 import numpy as np
 from scipy.sparse import csr_array
 
+WHITE = 255
+
 
 def fit(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W, 3) uint8 and its mask (H, W) bool as (size, size, 3) uint8 and (size, size) bool."""
@@ -22,7 +24,8 @@ def fit(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.
     if side == size:
         return image, mask
     unit = _denominator(side, size) ** 2
-    both = np.concatenate([image, mask[..., None]], axis=2).astype(np.int64)
+    both = np.empty((*mask.shape, 4), np.int32 if 2 * (WHITE + 1) * unit < 2**31 else np.int64)
+    both[..., :3], both[..., 3] = image, mask
     sums = _along_columns(_along_rows(both, size), size)
     pixels = (2 * sums[..., :3] + unit) // (2 * unit)
     return pixels.astype(np.uint8), 2 * sums[..., 3] >= unit
@@ -41,9 +44,10 @@ def squared(picture: np.ndarray) -> np.ndarray:
 
 
 def _along_rows(values: np.ndarray, size: int) -> np.ndarray:
-    """(S, W, C) int64 to (size, W, C), times the denominator."""
+    """(S, W, C) to (size, W, C), times the denominator."""
     side, width, channels = values.shape
-    return (_weights(side, size) @ values.reshape(side, -1)).reshape(size, width, channels)
+    weights = _weights(side, size, values.dtype.char)
+    return (weights @ values.reshape(side, -1)).reshape(size, width, channels)
 
 
 def _along_columns(values: np.ndarray, size: int) -> np.ndarray:
@@ -56,10 +60,10 @@ def _denominator(side: int, size: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _weights(side: int, size: int) -> csr_array:
+def _weights(side: int, size: int, dtype: str) -> csr_array:
     """(size, side) whole numbers."""
     dense = _area(side, size) if side > size else _linear(side, size)
-    return csr_array(dense)
+    return csr_array(dense.astype(dtype))
 
 
 def _area(side: int, size: int) -> np.ndarray:
