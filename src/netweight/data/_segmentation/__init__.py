@@ -1,0 +1,26 @@
+"""Slices with masks: sources (one file each), splits by patient, and what training does to a slice."""
+
+from netweight.data._segmentation._augment import Augmentation, augment, normalise, to_unit
+from netweight.data._segmentation._folds import folds, holdout, leave_one_site_out
+from netweight.data._segmentation._phantom import PhantomSettings, phantom
+from netweight.data._segmentation._read import segmentation, segmentations
+from netweight.data._segmentation._segmentation import Segmentation, from_arrays
+from netweight.data._segmentation._split import Split, split
+
+__all__ = [
+    "Augmentation",
+    "PhantomSettings",
+    "Segmentation",
+    "Split",
+    "augment",
+    "folds",
+    "from_arrays",
+    "holdout",
+    "leave_one_site_out",
+    "normalise",
+    "phantom",
+    "segmentation",
+    "segmentations",
+    "split",
+    "to_unit",
+]

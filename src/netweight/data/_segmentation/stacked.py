@@ -1,0 +1,85 @@
+"""One tall picture a patient: all its slices below each other, the mask in a second picture of that shape.
+
+``index.json`` maps each patient to a table, of which ``slices``, ``slice_numbers`` and ``institution`` are read where present;
+``<patient>.webp`` or ``.png`` is (n R, R), ``<patient>_mask.png`` the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netweight.data._corpus import read_text
+from netweight.data._segmentation import _pictures
+from netweight.data._segmentation._collect import Slice, site_of
+from netweight.errors import DataError
+
+SUMMARY = "index.json with <patient>.webp or .png (all slices below each other) beside <patient>_mask.png"
+NAMED = {"lgg-mri": "lgg-mri/slices128", "lgg-mri/slices256": "lgg-mri/slices256"}
+SUFFIXES = (".webp", ".png")
+
+
+def recognises(path: Path) -> bool:
+    return (path / "index.json").is_file()
+
+
+def read(path: Path) -> Iterator[Slice]:
+    """Slices with their masks. Raises: DataError: an index or a picture that cannot be read, or does not fit the others."""
+    index = _index(path / "index.json")
+    _check_files(path, set(index))
+    for patient in sorted(index):
+        yield from _slices(path, patient, index[patient])
+
+
+def _index(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        table = json.loads(read_text(path))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+        raise DataError(f'{path}: an index is {{"<patient>": {{"slices": 23}}, ...}}')
+    return table
+
+
+def _check_files(path: Path, patients: set[str]) -> None:
+    """Every picture is in the index, and every patient of the index has both pictures."""
+    found = {file.stem for file in path.iterdir() if file.suffix.lower() in SUFFIXES}
+    asked = patients | {f"{patient}_mask" for patient in patients}
+    if found != asked:
+        missing, more = sorted(asked - found), sorted(found - asked)
+        said = [f"{len(missing)} missing ({', '.join(missing[:3])})"] if missing else []
+        said += [f"{len(more)} that the index does not know ({', '.join(more[:3])})"] if more else []
+        raise DataError(f"images and masks do not pair up with {path / 'index.json'}: {' and '.join(said)}")
+
+
+def _slices(path: Path, patient: str, row: dict[str, Any]) -> Iterator[Slice]:
+    file = next(path / f"{patient}{suffix}" for suffix in SUFFIXES if (path / f"{patient}{suffix}").exists())
+    drawn = path / f"{patient}_mask.png"
+    image, mask = _pictures.image(file, str(file)), _pictures.mask(drawn, str(drawn))
+    if image.shape[:2] != mask.shape:
+        raise DataError(
+            f"{file} is {image.shape[0]} x {image.shape[1]} pixels, {drawn} {mask.shape[0]} x {mask.shape[1]}"
+        )
+    images, masks = _cut(image, row, file), _cut(mask, row, drawn)
+    numbers = row.get("slice_numbers", list(range(1, len(images) + 1)))
+    if not isinstance(numbers, list) or len(numbers) != len(images) or not all(isinstance(n, int) for n in numbers):
+        raise DataError(f"{path / 'index.json'}: {patient} has {len(images)} slices, but slice_numbers = {numbers!r}")
+    site = str(row.get("institution", site_of(patient)))
+    for number, one, its_mask in zip(numbers, images, masks, strict=True):
+        yield Slice(patient, site, number, f"{patient}_{number}", one, its_mask, f"{file}, slice {number}")
+
+
+def _cut(tall: np.ndarray, row: dict[str, Any], file: Path) -> np.ndarray:
+    """(n R, R, ...) as (n, R, R, ...)."""
+    height, width = tall.shape[:2]
+    count = height // width
+    if height % width or count != row.get("slices", count):
+        raise DataError(
+            f"{file} is {height} x {width} pixels: {height / width:g} square slices, where index.json says "
+            f"{row.get('slices', 'nothing')}; the file and the index are of different cuts"
+        )
+    return tall.reshape(count, width, width, *tall.shape[2:])
