@@ -13,7 +13,9 @@ from netweight.errors import UnknownName, nearest
 def names(package: str) -> tuple[str, ...]:
     """Names of the plug-ins in a package such as ``"netweight.compress"``, sorted."""
     found = importlib.import_module(package)
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(found.__path__) if not (m.ispkg or m.name.startswith("_"))))
+    return tuple(
+        sorted(m.name for m in pkgutil.iter_modules(found.__path__) if not (m.ispkg or m.name.startswith("_")))
+    )
 
 
 def find(package: str, name: str) -> ModuleType:

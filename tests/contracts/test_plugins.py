@@ -12,6 +12,7 @@ from contracts.source import Source, names_defined, sources
 ASKED: dict[str, tuple[set[str], set[str]]] = {
     "formats": ({"NAMES", "parse", "fit", "to_codes", "from_codes"}, set()),
     "models": ({"FAMILY"}, set()),
+    "models/nets": ({"SUMMARY", "SIZES", "UNQUANTIZED", "make"}, set()),
     "compress": ({"SUMMARY", "Settings"}, {"solve", "rescale", "reconstruct", "transform", "rotate"}),
     "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score"}),
 }

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from netweight.models.nets._initial import initialise
 from netweight.models.nets._net import Net
 
-# Three channels; nine or more taps of one channel, no matrix to cut into blocks; one number per channel; one output.
-UNQUANTIZED = ("first.*", "*.depthwise.*", "*.squeeze.*", "last")
+# Three channels; nine or more taps of one channel, no matrix to cut into blocks; one output.
+UNQUANTIZED = ("first.*", "*.depthwise.*", "last")
 UNIT = 16  # channels are multiples of it
 
 
@@ -34,7 +34,9 @@ class Level:
 @dataclass(frozen=True)
 class Size:
     levels: tuple[Level, ...]
-    expansion: int  # hidden channels over a block's input; 1 at the first level and on the way up, where images are large
+    expansion: (
+        int  # hidden channels over a block's input; 1 at the first level and on the way up, where images are large
+    )
 
 
 class Squeeze(nn.Module):

@@ -26,5 +26,7 @@ def monai_nets() -> ModuleType:
     try:
         import monai.networks.nets as found  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ModelError(f"this net is MONAI's, which cannot be imported ({error}): pip install monai einops") from error
+        raise ModelError(
+            f"this net is MONAI's, which cannot be imported ({error}): pip install monai einops"
+        ) from error
     return found

@@ -38,7 +38,9 @@ class Net(nn.Module):
         if image % multiple:
             lower, upper = image // multiple * multiple, (image // multiple + 1) * multiple
             near = f"{lower} or {upper}" if lower else f"{upper}"
-            raise SettingsError(f"image = {image}: this net takes sides that are multiples of {multiple}, such as {near}")
+            raise SettingsError(
+                f"image = {image}: this net takes sides that are multiples of {multiple}, such as {near}"
+            )
         self.image, self.channels = image, channels
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -73,16 +74,14 @@ class Decoder(nn.Module):
         super().__init__()
         self.grid = grid
         widths = [dim, *(max(8, dim // 2**level) for level in range(1, 5))]
-        stages = (self._up(inputs, outputs) for inputs, outputs in zip(widths[:-1], widths[1:], strict=True))
+        stages = (self._up(inputs, outputs) for inputs, outputs in pairwise(widths))
         self.up = nn.Sequential(*stages)
         self.last = nn.Conv2d(widths[-1], 1, 1)
 
     @staticmethod
     def _up(inputs: int, outputs: int) -> nn.Module:
         groups = max(g for g in range(1, 9) if outputs % g == 0)
-        return nn.Sequential(
-            nn.ConvTranspose2d(inputs, outputs, 2, stride=2), nn.GroupNorm(groups, outputs), nn.GELU()
-        )
+        return nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 2, stride=2), nn.GroupNorm(groups, outputs), nn.GELU())
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.last(self.up(tokens.mT.unflatten(-1, (self.grid, self.grid))))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from netweight.models.nets._inverted import UNQUANTIZED, InvertedUNet, Level, Size
+from netweight.models.nets._inverted import UNQUANTIZED as AROUND
+from netweight.models.nets._inverted import InvertedUNet, Level, Size
 from netweight.models.nets._net import Net
 
-__all__ = ["SIZES", "SUMMARY", "UNQUANTIZED", "make"]
-
 SUMMARY = "U-Net of EfficientNet's blocks, with squeeze and excitation"
+UNQUANTIZED = (*AROUND, "*.squeeze.*")  # squeezing works on one number per channel and image
 SIZES = {
     "500k": Size((Level(16, 1), Level(32, 2), Level(48, 2, 5), Level(80, 3), Level(112, 2, 5)), expansion=4),
     "4m": Size((Level(32, 1), Level(48, 2), Level(96, 3, 5), Level(176, 4), Level(288, 3, 5)), expansion=4),
