@@ -18,6 +18,8 @@ def room(tmp_path: Path, monkeypatch) -> Iterator[str]:
     folder.mkdir()
     (folder / "__init__.py").touch()
     (folder / "_walk.py").touch()
+    (folder / "a_folder_inside").mkdir()
+    (folder / "a_folder_inside" / "__init__.py").touch()
     (folder / "gptq.py").write_text("SUMMARY = 'found'")
     (folder / "awq.py").write_text("SUMMARY = 'also found'")
     monkeypatch.syspath_prepend(tmp_path)
@@ -26,7 +28,7 @@ def room(tmp_path: Path, monkeypatch) -> Iterator[str]:
         del sys.modules[name]
 
 
-def test_names_are_files_and_machinery_is_not_listed(room: str):
+def test_names_are_files_and_neither_machinery_nor_folders_are_listed(room: str):
     assert registry.names(room) == ("awq", "gptq")
 
 

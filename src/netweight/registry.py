@@ -1,4 +1,4 @@
-"""A folder is a registry: ``compress/gptq.py`` is found as ``use = "gptq"``; files starting with ``_`` are not."""
+"""A folder is a registry: ``compress/gptq.py`` is found as ``use = "gptq"``; files starting with ``_`` and folders are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from netweight.errors import UnknownName, nearest
 def names(package: str) -> tuple[str, ...]:
     """Names of the plug-ins in a package such as ``"netweight.compress"``, sorted."""
     found = importlib.import_module(package)
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(found.__path__) if not m.name.startswith("_")))
+    return tuple(
+        sorted(m.name for m in pkgutil.iter_modules(found.__path__) if not (m.ispkg or m.name.startswith("_")))
+    )
 
 
 def find(package: str, name: str) -> ModuleType:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from netweight.claim import Claim
     from netweight.evaluate import Task
     from netweight.jobs._estimate import DryRun
+    from netweight.jobs._runs import Run
     from netweight.jobs.bench import Benchmark
     from netweight.jobs.doctor import Checkup
-    from netweight.jobs._runs import Run
     from netweight.jobs.run import Generation
     from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification

@@ -13,6 +13,7 @@ ASKED: dict[str, tuple[set[str], set[str]]] = {
     "formats": ({"NAMES", "parse", "fit", "to_codes", "from_codes"}, set()),
     "models": ({"FAMILY"}, set()),
     "data/_segmentation": ({"SUMMARY", "NAMED", "recognises", "read"}, set()),
+    "models/nets": ({"SUMMARY", "SIZES", "UNQUANTIZED", "make"}, set()),
     "compress": ({"SUMMARY", "Settings"}, {"solve", "rescale", "reconstruct", "transform", "rotate"}),
     "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score"}),
 }

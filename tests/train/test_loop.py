@@ -82,7 +82,9 @@ def test_training_lowers_the_loss_and_the_best_weights_are_those_kept():
     losses = [row["validation"] for row in history.rows]
     assert history.best == 1 + losses.index(min(losses)) and history.best_loss == min(losses) < 0.8 * losses[0]
     again = copy.deepcopy(module)
-    assert fit(lesson(again), settings(epochs=1, lr=1e-12), seed=1).rows[0]["validation"] == pytest.approx(min(losses), rel=0.2)
+    assert fit(lesson(again), settings(epochs=1, lr=1e-12), seed=1).rows[0]["validation"] == pytest.approx(
+        min(losses), rel=0.2
+    )
     assert not module.training
 
 
@@ -160,7 +162,11 @@ def test_training_ends_early_but_not_before_it_may():
 def test_a_teacher_is_learned_from():
     alone, taught = net(), net()
     fit(lesson(alone), settings(epochs=8), seed=1)
-    fit(lesson(taught, teacher=lambda images: 50 * torch.ones(len(images), 1, SIZE, SIZE)), settings(epochs=8, teacher_weight=20.0), seed=1)
+    fit(
+        lesson(taught, teacher=lambda images: 50 * torch.ones(len(images), 1, SIZE, SIZE)),
+        settings(epochs=8, teacher_weight=20.0),
+        seed=1,
+    )
     images, _ = Blobs().plain(range(16))
     with torch.no_grad():
         assert taught(images).mean() > alone(images).mean() + 1

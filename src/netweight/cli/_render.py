@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from netweight.artifact import Artifact
     from netweight.claim import Claim
     from netweight.jobs._estimate import DryRun
+    from netweight.jobs._runs import Run
     from netweight.jobs.bench import Benchmark, Speed
     from netweight.jobs.doctor import Checkup
-    from netweight.jobs._runs import Run
     from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing

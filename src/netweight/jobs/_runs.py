@@ -58,7 +58,9 @@ def read(folder: str | Path) -> Run:
     if not is_run(folder):
         raise ArtifactError(f"{folder} is not a finished run: it has no {TRAINING}; make one with `netweight train`")
     try:
-        found = Run(folder, train.load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8")))
+        found = Run(
+            folder, train.load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+        )
     except (ValueError, KeyError) as error:
         raise CorruptError(f"{folder / TRAINING} is damaged: {error}") from error
     if provenance.sha256_of_file(folder / WEIGHTS) != found.weights_sha256:

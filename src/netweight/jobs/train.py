@@ -82,7 +82,9 @@ def _opened(source: str | Path, recipe: TrainRecipe) -> Segmentation:
     slices = data.segmentation(source, size=recipe.data.size)
     height, width = slices.images.shape[1:3]
     if height != width:
-        raise DataError(f"{slices.source} has slices of {height} x {width} pixels, and nets take squares; set size under [data]")
+        raise DataError(
+            f"{slices.source} has slices of {height} x {width} pixels, and nets take squares; set size under [data]"
+        )
     return slices
 
 
@@ -124,7 +126,9 @@ def _check_teacher(teacher: Run | None, slices: Segmentation, split: Split) -> N
     if teacher is None:
         return
     if teacher.training["data"]["sha256"] != slices.sha256 or teacher.training["split"]["sha256"] != split.sha256:
-        raise DataError(f"{teacher.name} was trained on other slices or another split: it may have seen the student's test patients")
+        raise DataError(
+            f"{teacher.name} was trained on other slices or another split: it may have seen the student's test patients"
+        )
 
 
 def _teacher(run: Run | None) -> Callable[[Tensor], Tensor] | None:
@@ -136,7 +140,9 @@ def _judged(
 ) -> list[Claim]:
     who = _runs.subject(run.name, run.weights_sha256, net, os.path.getsize(run.path / _runs.WEIGHTS))
     tasks = _runs.tasks_on(slices, split.test, "test")
-    return judge([who], tasks=tasks, batch_size=trains.EVALUATED, command=command, seed=run.recipe.seed, progress=progress)
+    return judge(
+        [who], tasks=tasks, batch_size=trains.EVALUATED, command=command, seed=run.recipe.seed, progress=progress
+    )
 
 
 def _command(recipe: Any, source: str | Path, out: str | Path, teacher: str | Path | None, threads: int) -> str:

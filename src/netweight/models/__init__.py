@@ -1,5 +1,6 @@
 """Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
 
+from netweight.models import nets
 from netweight.models._activations import round_inputs, rounded_inputs
 from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
 from netweight.models._export import save_tokenizer_and_config
@@ -90,6 +91,7 @@ __all__ = [
     "materialize",
     "matrix_of",
     "matrix_shape",
+    "nets",
     "numbers_kept",
     "outputs_of_parts",
     "plain_call",

@@ -30,7 +30,9 @@ def first_not_finite(module: nn.Module, step: Callable[[], Tensor]) -> str:
         found = torch.autograd.grad(loss, wanted, allow_unused=True)
     if seen:
         return seen[0]
-    for (name, _), gradient in zip(((n, p) for n, p in module.named_parameters() if p.requires_grad), found, strict=True):
+    for (name, _), gradient in zip(
+        ((n, p) for n, p in module.named_parameters() if p.requires_grad), found, strict=True
+    ):
         if gradient is not None and not _finite(gradient):
             return f"the gradient of {name}"
     return "nothing, when the step was run again"
@@ -47,7 +49,9 @@ def _watching(module: nn.Module, seen: list[str]) -> Iterator[None]:
             if not _finite(output):
                 seen.append(f"the output of {name or 'the net'}")
             elif output.requires_grad:
-                output.register_hook(lambda g: None if _finite(g) else seen.append(f"the gradient into {name or 'the net'}"))
+                output.register_hook(
+                    lambda g: None if _finite(g) else seen.append(f"the gradient into {name or 'the net'}")
+                )
 
         return look
 

@@ -93,7 +93,9 @@ def fit(
       DataError: nothing to train on, or nothing to choose by.
     """
     if not lesson.train or not lesson.validation:
-        raise DataError(f"{len(lesson.train)} slices to train on and {len(lesson.validation)} to validate with: both are needed")
+        raise DataError(
+            f"{len(lesson.train)} slices to train on and {len(lesson.validation)} to validate with: both are needed"
+        )
     run = _Run(lesson, settings, seed)
     place = None if folder is None else folder / STATE
     if place is not None and place.exists():
@@ -133,7 +135,9 @@ class _Run:
             progress("steps", (number - 1) * len(batches) + count, self.settings.epochs * len(batches))
         validation = self.validated()
         if not math.isfinite(validation):
-            self.history.ended = f"the validation loss after pass {number} is not finite; the weights before it are kept"
+            self.history.ended = (
+                f"the validation loss after pass {number} is not finite; the weights before it are kept"
+            )
             return
         self.history.rows.append(
             {"epoch": number, "train": math.fsum(lost) / len(lost), "validation": validation, "rate": self.rate()}
@@ -154,7 +158,9 @@ class _Run:
             group["lr"] = self.rate()
         for hook in self.lesson.hooks:
             hook.before(step)
-        images, masks = self.lesson.slices.drawn(chosen, epoch) if self.settings.augment else self.lesson.slices.plain(chosen)
+        images, masks = (
+            self.lesson.slices.drawn(chosen, epoch) if self.settings.augment else self.lesson.slices.plain(chosen)
+        )
 
         def forward() -> Tensor:
             with torch.random.fork_rng(devices=[]):
@@ -167,7 +173,9 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
             first = first_not_finite(self.module, forward)
-            self.history.ended = f"not finite at step {step + 1}, in pass {epoch}: first {first}; the best weights before it are kept"
+            self.history.ended = (
+                f"not finite at step {step + 1}, in pass {epoch}: first {first}; the best weights before it are kept"
+            )
             return None
         self.optimizer.step()
         for hook in self.lesson.hooks:
@@ -183,7 +191,9 @@ class _Run:
         if self.lesson.teacher is not None and self.settings.teacher_weight:
             with torch.no_grad():
                 wanted = self.lesson.teacher(images)
-            total = total + self.settings.teacher_weight * distillation(logits, wanted, temperature=self.settings.temperature)
+            total = total + self.settings.teacher_weight * distillation(
+                logits, wanted, temperature=self.settings.temperature
+            )
         return total
 
     @torch.no_grad()
@@ -223,12 +233,18 @@ def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int
     """Numbers of the slices of one pass, in order: all of them, or as many and of such a kind as the settings ask for."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     numbers = list(lesson.train)
-    wanted = min(settings.slices or len(numbers), len(numbers)) if settings.positive is None else settings.slices or len(numbers)
+    wanted = (
+        min(settings.slices or len(numbers), len(numbers))
+        if settings.positive is None
+        else settings.slices or len(numbers)
+    )
     if settings.positive is None:
         return _shuffled(numbers, generator)[:wanted]
     kinds = [[n for n in numbers if lesson.slices.positive(n) is kind] for kind in (True, False)]
     if not all(kinds):
-        raise DataError("positive asks for a share of slices with something to find, but the training slices are all of one kind")
+        raise DataError(
+            "positive asks for a share of slices with something to find, but the training slices are all of one kind"
+        )
     counts = [round(wanted * settings.positive), wanted - round(wanted * settings.positive)]
     chosen = [n for kind, count in zip(kinds, counts, strict=True) for n in _cycled(kind, count, generator)]
     return _shuffled(chosen, generator)
@@ -237,8 +253,7 @@ def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int
 def _cycled(numbers: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:
     """``count`` of them, none drawn again before all have been."""
     while count > 0:
-        for number in _shuffled(numbers, generator)[:count]:
-            yield number
+        yield from _shuffled(numbers, generator)[:count]
         count -= len(numbers)
 
 

@@ -93,7 +93,9 @@ def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecip
     table = source if isinstance(source, dict) else read_toml(source)
     where = "recipe" if isinstance(source, dict) else Path(source).name
     if "step" in table:
-        raise SettingsError(f"{where}: it has [[step]] tables, so it is for `netweight compress`; training needs [net] and [training]")
+        raise SettingsError(
+            f"{where}: it has [[step]] tables, so it is for `netweight compress`; training needs [net] and [training]"
+        )
     read = parse(_Table, table, where)
     name = read.name or ("" if isinstance(source, dict) else Path(source).stem)
     slices = dict(read.data)
@@ -119,5 +121,7 @@ def divided(slices: Segmentation, settings: SplitSettings) -> Split:
         return data.folds(slices, settings.k, seed=settings.seed)[settings.fold]
     sites = sorted(set(slices.sites))
     if settings.site not in sites:
-        raise SettingsError(f"site = {settings.site!r}: the slices are from {', '.join(sites)}{nearest(settings.site, sites)}")
+        raise SettingsError(
+            f"site = {settings.site!r}: the slices are from {', '.join(sites)}{nearest(settings.site, sites)}"
+        )
     return data.leave_one_site_out(slices, seed=settings.seed, sites=[settings.site])[0]
