@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from netweight import formats, models
 from netweight import recipe as recipes
@@ -128,6 +128,16 @@ class Artifact:
           ArtifactError: the layer is not quantized. CorruptError, FormatError: its tensors are missing or misshapen.
         """
         return formats.unpack(*self.stored(layer))
+
+    @property
+    def describes_itself(self) -> bool:
+        """Can its architecture be built without anybody's own code: a model of transformers, or one of ``models.nets``?"""
+        return (self.path / "config.json").is_file() or "net" in self.manifest.model
+
+    def net(self) -> nn.Module | None:
+        """The architecture of one of ``models.nets``, with its first weights; None where the artifact is of something else."""
+        described = self.manifest.model.get("net")
+        return None if described is None else models.nets.build(**described)
 
     def with_rounded_inputs(self, model: models.Model) -> models.Model:
         """The model again, whose layers from now on round what they read as the manifest says."""

@@ -39,12 +39,11 @@ def opened(source: Any, *, into: nn.Module | None = None) -> Opened:
     """A model or an artifact with all its weights in memory.
 
     Args:
-      into: the architecture of an artifact that has no config.json of its own; others have no use for it.
+      into: the architecture of an artifact that does not describe its own; others have no use for it.
     """
     if is_artifact(source):
         artifact = source if isinstance(source, Artifact) else open_artifact(source)
-        described = (artifact.path / "config.json").is_file()
-        loaded = runtime.load(artifact, into=None if described else into, kernels="off")
+        loaded = runtime.load(artifact, into=None if artifact.describes_itself else into, kernels="off")
         name = artifact.path.resolve().name
         return Opened(_subject(name, artifact.sha256, loaded.model, artifact.nbytes), loaded.model, artifact)
     model = source if isinstance(source, Model) else models.load(source)

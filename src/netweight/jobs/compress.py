@@ -296,8 +296,12 @@ def _manifest(
 ) -> Manifest:
     before = sum(source.weights.nbytes(name) for name in source.weights.names() if name not in source.tied)
     first = seen.batches[0] if seen.batches else None
+    about: dict[str, Any] = {"name": source.name, "sha256": source.sha256, "kind": source.kind}
+    about["family"] = source.family.name
+    if isinstance(source.module, models.nets.Net) and source.module.description is not None:
+        about["net"] = models.nets.describe(source.module)  # so that it is built again without anybody's own code
     return Manifest(
-        model={"name": source.name, "sha256": source.sha256, "kind": source.kind, "family": source.family.name},
+        model=about,
         recipe_sha256=recipe.sha256,
         seed=recipe.seed,
         layout=layout,

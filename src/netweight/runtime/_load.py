@@ -64,7 +64,7 @@ def load(
 
     Args:
       folder: the artifact.
-      into: the architecture of an artifact that has no config.json of its own (a plain module); it is not changed.
+      into: the architecture of an artifact that does not describe its own (a plain module); it is not changed.
       check: hash the files first.
       kernels: ``"auto"`` keeps weights packed wherever a kernel exists and decodes the others; ``"require"`` makes a layer
         without one an error; ``"exact"`` is ``"auto"`` with float32 activations, for verification; ``"off"`` decodes all.
@@ -138,6 +138,7 @@ def _odd(model: Model, layer: str, shape: tuple[int, int]) -> str | None:
 
 
 def _skeleton(artifact: Artifact, into: nn.Module | None) -> Model:
+    into = artifact.net() if into is None else into
     if into is not None:
         found = models.with_weights(models.load(copy.deepcopy(into)), lambda s, w: DecodedSource(artifact, s, w))
         return artifact.with_rounded_inputs(found)
