@@ -6,9 +6,11 @@ from netweight.formats._minifloat import cast, uncast
 from netweight.formats._packing import check_stored, pack, row_scale, scale_codes, unpack, unpack_bits
 from netweight.formats._qtensor import Params, QTensor, expand
 from netweight.formats._quantize import blocks, cast_scale, encode, fake_quantize, fit, not_finite, quantize
+from netweight.formats._round import TRANSFORMER_ENGINE_SIGNS, check_rounding, round_blocks
 
 __all__ = [
     "SCALE_BITS",
+    "TRANSFORMER_ENGINE_SIGNS",
     "Activations",
     "Format",
     "Params",
@@ -18,6 +20,7 @@ __all__ = [
     "cast",
     "cast_scale",
     "catalogue",
+    "check_rounding",
     "check_stored",
     "encode",
     "expand",
@@ -28,6 +31,7 @@ __all__ = [
     "not_finite",
     "pack",
     "quantize",
+    "round_blocks",
     "row_scale",
     "scale_codes",
     "uncast",

@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def train(
             split.train,
             split.validation,
             teacher=_teacher(master),
-            hooks=quantized.hooks(),
+            hooks=trains.hooks(quantized),
         )
         history = trains.fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
         training = {
@@ -65,7 +66,7 @@ def train(
             "split": split.provenance,
             "image": int(slices.images.shape[1]),
             "history": {"rows": history.rows, "best": history.best, "steps": history.steps, "ended": history.ended},
-            "layers": quantized.table(),
+            "layers": [asdict(row) for row in quantized.rows],
             "teacher": None if master is None else master.weights_sha256,
             "environment": provenance.environment(threads=torch.get_num_threads()),
             "seconds": time.monotonic() - begun,

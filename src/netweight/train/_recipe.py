@@ -23,7 +23,7 @@ class NetSettings(Settings):
     size: str = Field("500k", description="its budget of parameters")
 
 
-class QatSettings(Settings):
+class Arithmetic(Settings):
     """``[qat]``: how the three products of each layer are rounded while it is trained."""
 
     use: str = Field("baseline", description="name of a row, such as 'nvfp4-2d-rht-sr'")
@@ -66,7 +66,7 @@ class TrainRecipe:
     name: str
     seed: int
     net: NetSettings
-    qat: QatSettings
+    qat: Arithmetic
     data: DataSettings
     training: Training
 
@@ -105,7 +105,7 @@ def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecip
         name,
         read.seed,
         parse(NetSettings, read.net, f"{where}: [net]"),
-        parse(QatSettings, read.qat, f"{where}: [qat]"),
+        parse(Arithmetic, read.qat, f"{where}: [qat]"),
         parse(DataSettings, slices, f"{where}: [data]"),
         parse(Training, read.training, f"{where}: [training]"),
     )

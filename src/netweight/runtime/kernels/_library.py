@@ -1,25 +1,15 @@
-"""The compiled library: found beside this package, declared, and asked what it can do.
-
-Built at install time, never at import. ``NETWEIGHT_ISA`` names the instruction set to use, one of ``levels()``.
-"""
+"""What the kernels call in the compiled library: its structures and signatures. ``netweight.native`` finds and opens it."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import os
-from collections.abc import Sequence
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 
-import torch
+from netweight import native
+from netweight.native import checked, describe, isa, levels, missing, set_isa, set_threads, threads
 
-from netweight.errors import KernelError, NotFiniteError, SettingsError, nearest
-
-ABI = 2
-MODULE = "netweight.runtime.kernels._native"
-ISA_VARIABLE = "NETWEIGHT_ISA"
-BUILD = "install a C++17 compiler, then `pip install -c constraints.txt --force-reinstall --no-deps -e .`"
+__all__ = ["checked", "describe", "isa", "levels", "library", "missing", "set_isa", "set_threads", "threads"]
 
 
 class Matrix(ctypes.Structure):
@@ -87,13 +77,7 @@ class Decoder(ctypes.Structure):
     )
 
 
-SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
-    "nw_abi": (c_int, ()),
-    "nw_isa": (c_char_p, ()),
-    "nw_isa_levels": (c_char_p, ()),
-    "nw_set_isa": (c_int, (c_char_p,)),
-    "nw_set_threads": (None, (c_int,)),
-    "nw_threads": (c_int, ()),
+SIGNATURES: native.Signatures = {
     "nw_read": (c_int64, (c_void_p, c_int64, c_int)),
     "nw_multiply": (c_int64, (c_int64,)),
     "nw_packed_bytes": (c_int64, (POINTER(Matrix),)),
@@ -114,92 +98,5 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library, declared, with the instruction set that ``NETWEIGHT_ISA`` asks for and as many threads as torch has.
-
-    Raises:
-      KernelError: it was not built, or belongs to another version. SettingsError: no such instruction set here.
-    """
-    found = importlib.util.find_spec(MODULE)
-    if found is None or not found.origin:
-        raise KernelError(f"this installation has no compiled kernels; {BUILD}")
-    try:
-        loaded = ctypes.CDLL(found.origin)
-    except OSError as error:
-        raise KernelError(f"cannot load {found.origin}: {error}; {BUILD}") from error
-    for name, (result, arguments) in SIGNATURES.items():
-        function = getattr(loaded, name, None)
-        if function is None:
-            raise KernelError(f"{found.origin} has no {name}: it belongs to another version; {BUILD}")
-        function.restype, function.argtypes = result, arguments
-    if loaded.nw_abi() != ABI:
-        raise KernelError(f"{found.origin} speaks version {loaded.nw_abi()} of the interface, not {ABI}; {BUILD}")
-    if asked := os.environ.get(ISA_VARIABLE):
-        _set_isa(loaded, asked)
-    loaded.nw_set_threads(torch.get_num_threads())
-    return loaded
-
-
-def missing() -> str | None:
-    """Why there are no compiled kernels here; None when there are."""
-    try:
-        library()
-    except KernelError as error:
-        return str(error)
-    return None
-
-
-def levels() -> tuple[str, ...]:
-    """Instruction sets that this build has and this CPU can run, best first."""
-    return tuple(library().nw_isa_levels().decode().split())
-
-
-def isa() -> str:
-    """The instruction set in use."""
-    return library().nw_isa().decode()
-
-
-def set_isa(name: str) -> None:
-    """Use this instruction set from now on. Raises: SettingsError: not one of ``levels()``."""
-    _set_isa(library(), name)
-
-
-def _set_isa(loaded: ctypes.CDLL, name: str) -> None:
-    if loaded.nw_set_isa(name.encode()) != 0:
-        known = loaded.nw_isa_levels().decode().split()
-        raise SettingsError(
-            f"{ISA_VARIABLE} {name!r}: this build on this CPU has {', '.join(known)}{nearest(name, known)}"
-        )
-
-
-def threads() -> int:
-    return library().nw_threads()
-
-
-def set_threads(count: int) -> None:
-    """How many threads share one call, the caller's included. Raises: SettingsError: less than one."""
-    if count < 1:
-        raise SettingsError(f"threads = {count}: must be at least 1")
-    library().nw_set_threads(count)
-
-
-def describe() -> str:
-    """One line: the instruction set and the threads, or why there are none."""
-    if (why := missing()) is not None:
-        return f"no compiled kernels: {why}"
-    return f"{isa()} kernels, {threads()} threads (this machine also has: {', '.join(levels()[1:])})"
-
-
-MESSAGES = {
-    -1: (KernelError, "a matrix or a request the kernels do not know"),
-    -2: (KernelError, "a scale is infinite, not a number, or negative where it must not be"),
-    -3: (KernelError, "a code stands for NaN"),
-    -4: (MemoryError, "not enough memory"),
-    -5: (NotFiniteError, "the input holds NaN or infinity"),
-}
-
-
-def checked(status: int, what: str) -> None:
-    """Raises what a status means, with ``what`` went wrong in front."""
-    if status < 0:
-        kind, meaning = MESSAGES.get(status, (KernelError, f"status {status}"))
-        raise kind(f"{what}: {meaning}")
+    """The library with the kernels declared. Raises: as ``native.library``."""
+    return native.declare(native.library(), SIGNATURES)

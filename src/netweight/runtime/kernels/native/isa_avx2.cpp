@@ -3,6 +3,7 @@
 
 #include "inline.hpp"
 #include "ops.hpp"
+#include "round.hpp"
 
 namespace nw {
 namespace isa_avx2 {
@@ -15,6 +16,7 @@ namespace {
 #define NW_NAME "avx2"
 #define NW_GEMM gemm_tile
 #define NW_SCRATCH gemm_scratch
+#define NW_ROUNDING avx2_rounding()
 #include "table.inl"
 }  // namespace
 }  // namespace isa_avx2

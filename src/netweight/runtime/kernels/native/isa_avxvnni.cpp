@@ -3,6 +3,7 @@
 
 #include "inline.hpp"
 #include "ops.hpp"
+#include "round.hpp"
 
 #define NW_AVXVNNI
 namespace nw {
@@ -16,6 +17,7 @@ namespace {
 #define NW_NAME "avxvnni"
 #define NW_GEMM gemm_tile
 #define NW_SCRATCH gemm_scratch
+#define NW_ROUNDING avx2_rounding()
 #include "table.inl"
 }  // namespace
 }  // namespace isa_avxvnni

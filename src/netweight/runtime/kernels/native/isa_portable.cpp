@@ -3,6 +3,7 @@
 #include "half.hpp"
 #include "inline.hpp"
 #include "ops.hpp"
+#include "round.hpp"
 
 #define NW_LEAN  // one form of each kernel: what the compiler makes of plain loops gains nothing from more
 
@@ -17,6 +18,7 @@ namespace {
 #define NW_NAME "portable"
 #define NW_GEMM gemm_tile
 #define NW_SCRATCH gemm_scratch
+#define NW_ROUNDING portable_rounding()
 #include "table.inl"
 }  // namespace
 }  // namespace isa_portable

@@ -17,7 +17,7 @@ extern "C" {
 #define NW_API __attribute__((visibility("default")))
 #endif
 
-#define NW_ABI 2 /* raised whenever a struct or a signature below changes */
+#define NW_ABI 3 /* raised whenever a struct or a signature below changes */
 
 /* How codes are held. Integers of other widths and ternary take the next wider one. */
 enum nw_kind { NW_INT2 = 0, NW_INT3 = 1, NW_INT4 = 2, NW_INT8 = 3, NW_E2M1 = 4, NW_E4M3 = 5 };
@@ -88,6 +88,24 @@ typedef struct {
   int64_t x_batch_stride, y_batch_stride; /* elements; within a batch x is contiguous, y is (n, out_h, out_w) contiguous */
 } nw_conv;
 NW_API int nw_conv2d(const nw_matrix *matrix, const nw_conv *shape, const float *x, const float *bias, float *y, int exact);
+
+/* ---- simulated training: values as blocks of a small format would give them back ---- */
+
+enum nw_round_format { NW_ROUND_NVFP4 = 0, NW_ROUND_MXFP4 = 1 };
+
+/* x and y are dense memory, (outer, rows, mid, length, inner). Blocks lie along length (16 elements, MXFP4: 32) and, with
+ * row_block 16, over as many rows; else rows and mid are 1. A block at an end may be shorter. */
+typedef struct {
+  int64_t outer, rows, mid, length, inner;
+  int64_t samples;    /* equal leading parts of outer, each with a second-level scale of its own */
+  uint64_t seed;      /* of stochastic rounding; a draw depends on it and on the element's place in memory, on nothing else */
+  int32_t format, row_block, stochastic;
+  int32_t rule;       /* 0: a block's maximum becomes 6; 1: 6 or 4, what errs less (NVFP4) */
+  int32_t signs;      /* bit i: element i of each 16 changes sign before the Hadamard transform; negative: no transform */
+  float ratio;        /* of a block's maximum that is the end of its range, 1 for all of it */
+} nw_rounding;
+/* y may be x. Returns how many samples held NaN or infinity: they are NaN throughout. */
+NW_API int nw_round_blocks(const nw_rounding *how, const float *x, float *y);
 
 /* ---- language models: a decoder described as data ---- */
 

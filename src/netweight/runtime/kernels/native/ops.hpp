@@ -73,6 +73,7 @@ struct Ops {
   void (*store_half)(const float *x, int64_t n, uint16_t *y, int64_t y_stride);  // every y_stride-th
   void (*float_rows)(const void *weight, int type, int64_t k, int64_t begin, int64_t end, const float *x, int64_t m,
                      int64_t x_stride, float *y, int64_t y_stride);
+  const struct Rounding *rounding;  // round.hpp; null where there is none
 };
 
 enum Activation { SILU = 0, GELU_TANH = 1, GELU = 2, RELU = 3 };

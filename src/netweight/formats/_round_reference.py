@@ -1,0 +1,186 @@
+"""``round_blocks`` in plain torch operations: what the compiled library must give to the bit, and what runs where it cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from netweight.formats import _minifloat
+from netweight.formats._format import WHOLE_ROW, WHOLE_TENSOR
+from netweight.formats._layout import Layout
+from netweight.formats._qtensor import in_units
+
+if TYPE_CHECKING:
+    from netweight.formats._round import Request
+
+LARGEST = torch.finfo(torch.float32).max
+WORD = 0xFFFFFFFF
+UNBIASED = 17 / 16  # room for a scale that is rounded down: nothing is cut off, so that draws keep the mean
+
+
+def round_into(
+    out: Tensor, x: Tensor, plan: Layout, request: Request, stochastic: bool, seed: int, samples: int
+) -> None:
+    """Fills ``out``, dense as x is, and possibly x itself."""
+    width = _width(plan, request)
+    if request.format.group == WHOLE_TENSOR:
+        plan = Layout(plan.order, samples, 1, 1, x.numel() // samples, 1, 1)
+        width = plan.length
+    lines = plan.view(x)
+    blocks = _blocked(lines, plan, width)  # (outer, mid, inner, R, G, row_block, width), zeros beyond the ends
+    turned = _turn(blocks, plan, request.signs, back=False)
+    flat = turned.reshape(samples, -1, plan.row_block, width)
+    draws = _draws(plan, width, seed, x.device).reshape(samples, -1, plan.row_block, width) if stochastic else None
+    values = _values(flat, request, draws)
+    values = _turn(values.reshape(blocks.shape), plan, request.signs, back=True)
+    finite = torch.isfinite(lines.reshape(samples, -1)).all(1)
+    values = torch.where(_per_sample(finite, values), values, torch.nan)
+    plan.view(out).copy_(_unblocked(values, plan))
+
+
+def _width(plan: Layout, request: Request) -> int:
+    return plan.length if request.format.group == WHOLE_ROW else request.format.group
+
+
+def _per_sample(flags_S: Tensor, values: Tensor) -> Tensor:
+    each = flags_S.repeat_interleave(values.shape[0] // flags_S.shape[0])
+    return each.reshape(-1, *[1] * (values.dim() - 1))
+
+
+def _blocked(lines: Tensor, plan: Layout, width: int) -> Tensor:
+    rows, columns = -plan.rows % plan.row_block, -plan.length % width
+    lines = pad(lines.permute(0, 2, 4, 1, 3), (0, columns, 0, rows))
+    shape = (*lines.shape[:3], lines.shape[3] // plan.row_block, plan.row_block, lines.shape[4] // width, width)
+    return lines.reshape(shape).transpose(4, 5)
+
+
+def _unblocked(blocks: Tensor, plan: Layout) -> Tensor:
+    lines = blocks.transpose(4, 5).flatten(5, 6).flatten(3, 4)
+    return lines[..., : plan.rows, : plan.length].permute(0, 3, 1, 4, 2)
+
+
+def _turn(blocks: Tensor, plan: Layout, signs: int, *, back: bool) -> Tensor:
+    """The random Hadamard transform of every whole group of 16, butterfly by butterfly, so that order and bits are settled."""
+    if signs < 0:
+        return blocks
+    flips = torch.tensor([-1.0 if signs >> i & 1 else 1.0 for i in range(16)], device=blocks.device)
+    groups = blocks.reshape(*blocks.shape[:4], blocks.shape[4], -1, 16)  # row_block is 1
+    whole = torch.arange(groups.shape[4] * groups.shape[5], device=blocks.device) < plan.length // 16
+    v = groups if back else groups * flips
+    for h in (1, 2, 4, 8):
+        pairs = v.reshape(*v.shape[:-1], 8 // h, 2, h)
+        a, b = pairs[..., 0, :], pairs[..., 1, :]
+        v = torch.stack([a + b, a - b], -2).reshape(groups.shape)
+    v = v * 0.25
+    v = v * flips if back else v
+    keep = whole.reshape(groups.shape[4], groups.shape[5], 1)
+    return torch.where(keep, v, groups).reshape(blocks.shape)
+
+
+def _draws(plan: Layout, width: int, seed: int, device: torch.device) -> Tensor:
+    """A number in (0, 1) for each element: 16 bits of a word that two elements of a block, half a block apart, share."""
+    outer, rows, mid, length, inner = plan.sizes
+    padded, groups = -(-rows // plan.row_block) * plan.row_block, -(-length // width)
+
+    def along(count: int, dim: int) -> Tensor:
+        return torch.arange(count, device=device).reshape([-1 if d == dim else 1 for d in range(7)])
+
+    row = torch.arange(padded, device=device).reshape(1, 1, 1, -1, 1, plan.row_block, 1)
+    line = (along(outer, 0) * rows + row) * mid + along(mid, 1)
+    number = (line * groups + along(groups, 4)) * inner + along(inner, 2)
+    half = (width + 1) // 2
+    place = along(width, 6)
+    word = _hashed(number * half + place % half, seed)
+    bits = torch.where(place < half, word, word >> 16) & 0xFFFF
+    return (bits.float() + 0.5) / 65536
+
+
+def _hashed(counter: Tensor, seed: int) -> Tensor:
+    """32 bits of each counter under a 64-bit seed. Multipliers and shifts: C. Wellons, hash-prospector (lowbias32)."""
+    key = _mixed(seed)
+    x = (counter & WORD) ^ (key & WORD)
+    x = ((x ^ (x >> 16)) * 0x21F0AAAD + (key >> 32)) & WORD
+    x = ((x ^ (x >> 15)) * 0xD35A2D97) & WORD
+    return x ^ (x >> 15)
+
+
+def _mixed(seed: int) -> int:
+    """splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014."""
+    everything = (1 << 64) - 1
+    x = (seed + 0x9E3779B97F4A7C15) & everything
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & everything
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & everything
+    return x ^ (x >> 31)
+
+
+def _values(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
+    """(S samples, blocks, rows, width) rounded and back."""
+    if request.format.family == "nvfp4":
+        return _nvfp4(blocks, request, draws)
+    single = blocks.reshape(-1, 1, blocks.shape[2] * blocks.shape[3])
+    scale = request.format.arithmetic.fit(single, request.format, request.ratio).scale_RG
+    scale = scale.reshape(*blocks.shape[:2], 1, 1)
+    if request.format.family == "integer":
+        return _integers(blocks, scale, request.format.bits, draws)
+    return _rounded(in_units(blocks, scale), request.format.element, draws) * scale
+
+
+def _integers(blocks: Tensor, scale: Tensor, bits: int, draws: Tensor | None) -> Tensor:
+    units = in_units(blocks, scale)
+    whole = torch.round(units) if draws is None else torch.floor(units + draws)
+    return (whole.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) + 0.0) * scale  # + 0.0: integers have one zero
+
+
+def _rounded(units: Tensor, element: str, draws: Tensor | None) -> Tensor:
+    """The grid value of each element, the sign of zero kept; beyond the range the end of it."""
+    row = _minifloat.ROWS[element]
+    magnitude = units.abs().clamp(max=row.max)
+    if draws is None:
+        return torch.copysign(_minifloat.round_magnitude(magnitude, row).clamp(max=row.max), units)
+    low = 2.0**row.min_exponent  # below it the step is that of the binade above: shifted there, one rule serves all
+    shift = torch.where(magnitude < low, low, 0.0)
+    shifted = magnitude + shift
+    step = _minifloat._step(shifted, row)
+    chosen = torch.floor(shifted / step + draws) * step - shift
+    return torch.copysign(chosen.clamp(max=row.max), units)
+
+
+def _nvfp4(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
+    """In the order of ``nvfp4``, with a second-level scale for each sample."""
+    absmax = blocks.abs().amax((2, 3), keepdim=True)
+    whole = absmax.amax(1, keepdim=True)
+    top = torch.tensor(6 * (256.0 if request.four_over_six else 448.0), device=blocks.device)
+    level = torch.where(whole > 0, (top / whole).clamp(max=LARGEST), torch.ones_like(whole))
+    wanted = absmax * request.ratio * (level * torch.tensor(1 / 6, dtype=torch.float32, device=blocks.device))
+    if not request.four_over_six:
+        return _under(blocks, wanted, level, draws)
+    widen = 1.0 if draws is None else UNBIASED
+    to_six, to_four = wanted * widen, wanted * (widen * 1.5)
+    six, four = _under(blocks, to_six, level, None), _under(blocks, to_four, level, None)
+    lower = _error(four, blocks) < _error(
+        six, blocks
+    )  # of what is nearest, so that a draw does not choose its own grid
+    if draws is not None:
+        six, four = _under(blocks, to_six, level, draws), _under(blocks, to_four, level, draws)
+    return torch.where(lower, four, six)
+
+
+def _under(blocks: Tensor, wanted: Tensor, level: Tensor, draws: Tensor | None) -> Tensor:
+    scale = _minifloat.uncast(_minifloat.cast(wanted.clamp(max=448.0), "e4m3"), "e4m3")
+    step = scale * (1 / level)
+    multiplier = torch.where(scale > 0, (1 / step).clamp(max=LARGEST), torch.zeros_like(step))
+    return _rounded(blocks * multiplier, "e2m1", draws) * scale / level
+
+
+def _error(values: Tensor, blocks: Tensor) -> Tensor:
+    """Squared error of each block, summed element by element: row after row, so that its bits are settled."""
+    total = torch.zeros_like(values[..., :1, :1])
+    off = values - blocks
+    for row in range(values.shape[2]):
+        for column in range(values.shape[3]):
+            one = off[..., row : row + 1, column : column + 1]
+            total = total + one * one
+    return total

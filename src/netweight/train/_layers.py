@@ -1,0 +1,161 @@
+"""Layers whose products are rounded: the classes they become, in place, and which layers become them.
+
+A layer keeps its parameters, their names and its type (``isinstance(layer, nn.Linear)`` still holds); only its forward changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from netweight.train._lsq import learned, on_grid
+from netweight.train._product import Rounding, product
+from netweight.train._shapes import ConvShape, LinearShape, Rounder, Shape
+
+FEWEST = 16  # channels of a group: one block
+ATTRIBUTE = "quantization"
+
+
+class _Rounded(nn.Module):
+    """What all quantized layers share. ``quantization`` says how; LSQ adds the parameters weight_scale and input_scale."""
+
+    quantization: Rounding
+
+    def _product(self, x: Tensor, shape: Shape, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.quantization.recipe.learned is not None:
+            return shape.run(*learned(self, x, weight, self.quantization.recipe.learned), bias)
+        return product(x, weight, bias, self.quantization, shape, training=self.training)
+
+
+class Linear(_Rounded, nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return self._product(input, LinearShape(), self.weight, self.bias)
+
+
+class _Conv(_Rounded, nn.modules.conv._ConvNd):
+    def forward(self, input: Tensor) -> Tensor:
+        single = input.dim() == self.weight.dim() - 1
+        x = input.unsqueeze(0) if single else input
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x = functional.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        shape = shape_of(self)
+        y = self._product(x, shape, self.weight, self.bias)
+        return y.squeeze(0) if single else y
+
+
+class Conv1d(_Conv, nn.Conv1d): ...
+
+
+class Conv2d(_Conv, nn.Conv2d): ...
+
+
+class Conv3d(_Conv, nn.Conv3d): ...
+
+
+class _ConvTranspose(_Rounded, nn.modules.conv._ConvTransposeNd):
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        single = input.dim() == self.weight.dim() - 1
+        x = input.unsqueeze(0) if single else input
+        extra = self._output_padding(
+            x,
+            output_size,
+            self.stride,  # pyright: ignore[reportArgumentType]
+            self.padding,  # pyright: ignore[reportArgumentType]
+            self.kernel_size,  # pyright: ignore[reportArgumentType]
+            len(self.kernel_size),
+            self.dilation,  # pyright: ignore[reportArgumentType]
+        )
+        shape = replace(shape_of(self), output_padding=tuple(extra))
+        y = self._product(x, shape, self.weight, self.bias)
+        return y.squeeze(0) if single else y
+
+
+class ConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d): ...
+
+
+class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d): ...
+
+
+class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d): ...
+
+
+KINDS: dict[type[nn.Module], type[_Rounded]] = {
+    nn.Linear: Linear,
+    nn.Conv1d: Conv1d,
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+    nn.ConvTranspose1d: ConvTranspose1d,
+    nn.ConvTranspose2d: ConvTranspose2d,
+    nn.ConvTranspose3d: ConvTranspose3d,
+}
+PLAIN = {kind: plain for plain, kind in KINDS.items()}
+PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear, nn.MultiheadAttention)
+
+
+def why_not(module: nn.Module) -> str | None:
+    """Why a layer with a product stays in full precision; None: it need not."""
+    if type(module) not in KINDS:
+        known = ", ".join(kind.__name__ for kind in KINDS)
+        return f"its class {type(module).__name__} is not one of {known}"
+    inputs, outputs = channels(module)
+    if inputs == 1:
+        return "depthwise: one input channel per group leaves nothing to share a scale"
+    if min(inputs, outputs) < FEWEST:
+        which = "reads" if inputs < FEWEST else "gives"
+        return f"it {which} {min(inputs, outputs)} channels per group, less than one block of {FEWEST}"
+    if not isinstance(module.weight, nn.Parameter):
+        return "its weight is computed, not a parameter"
+    return None
+
+
+def channels(module: nn.Module) -> tuple[int, int]:
+    """Input and output channels of one group."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return module.in_channels // module.groups, module.out_channels // module.groups
+    return 0, 0
+
+
+def forward_weight(module: nn.Module) -> Tensor:
+    """The values that the forward product of a quantized layer takes for its weight, rounded to the nearest; no gradient."""
+    rounding: Rounding = module.quantization  # pyright: ignore[reportAssignmentType]
+    weight: Tensor = module.weight.detach()  # pyright: ignore[reportAssignmentType, reportCallIssue]
+    if rounding.recipe.learned is not None:
+        return on_grid(weight, module.weight_scale.detach(), rounding.recipe.learned)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rounder = Rounder(replace(rounding.recipe.forward_w, rounding="nearest"))
+    return shape_of(module).weight(weight, rounder, along_inputs=True)
+
+
+def shape_of(module: nn.Module) -> Shape:
+    """Where a layer's blocks lie; its padding is the one torch's own forward would use, or none where that pads beforehand."""
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return LinearShape()
+    none = (0,) * len(module.kernel_size)
+    padding = none if module.padding_mode != "zeros" or isinstance(module.padding, str) else module.padding
+    return ConvShape(module.stride, padding, module.dilation, module.groups, module.transposed, none)
+
+
+def become_rounded(module: nn.Module, rounding: Rounding) -> None:
+    """The layer rounds from now on."""
+    module.__class__ = KINDS[type(module)]
+    setattr(module, ATTRIBUTE, rounding)
+    if rounding.recipe.learned is not None:
+        weight: Tensor = module.weight  # pyright: ignore[reportAssignmentType]
+        most = 2 ** (rounding.recipe.learned - 1) - 1
+        start = 2 * weight.detach().abs().mean().float() / most**0.5
+        module.weight_scale = nn.Parameter(start.clamp(min=torch.finfo(torch.float32).tiny))
+        module.input_scale = nn.Parameter(torch.zeros((), device=weight.device))  # 0: no input seen yet
+
+
+def become_plain(module: nn.Module) -> None:
+    """The layer is again what it was, with the weights it has now."""
+    module.__class__ = PLAIN[type(module)]  # pyright: ignore[reportArgumentType]
+    delattr(module, ATTRIBUTE)
+    for name in ("weight_scale", "input_scale"):
+        if name in module._parameters:
+            del module._parameters[name]

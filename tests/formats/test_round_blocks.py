@@ -1,0 +1,355 @@
+"""round_blocks: the codec's own values along any axis, the compiled form equal to the plain one, draws that keep the mean."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from netweight import formats, native
+from netweight.errors import FormatError, UnknownName
+from netweight.formats import _round, _round_reference
+from netweight.formats._layout import dense, layout
+from oracles import number_formats
+
+SIGNS = formats.TRANSFORMER_ENGINE_SIGNS
+NAMES = ("nvfp4", "nvfp4-2d", "mxfp4", "int8-sym-g32", "int4-sym-channel", "int8-sym-tensor", "e4m3-tensor", "e5m2-g64")
+LEVELS = native.levels() if native.missing() is None else ()
+
+
+def random(*shape: int, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator) * torch.exp(torch.randn(shape, generator=generator) * spread)
+
+
+def reference(x, name, *, axis, rounding="nearest", seed=0, signs=None, rule="amax", samples=1):
+    request, x = _round.requested(name, rule, signs), dense(x, samples)
+    out = torch.empty_like(x)
+    plan = layout(tuple(x.shape), x.stride(), axis, request.format.rows, samples)
+    _round_reference.round_into(out, x, plan, request, rounding == "stochastic", seed, samples)
+    return out
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-36, 1e30])
+@pytest.mark.parametrize("name", NAMES)
+def test_values_are_the_codecs_own(name, scale):
+    if name.startswith("int") and scale not in (1.0, 1e-3):
+        pytest.skip("integer scales are stored as float16")
+    x = random(64, 256) * scale
+    got = formats.round_blocks(x, name, axis=(0, 1) if name == "nvfp4-2d" else 1)
+    assert same_bits(got, formats.quantize(x, formats.get(name)).decode())
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4"])
+def test_short_last_blocks_have_scales_of_their_own(name):
+    x = random(37, 75, seed=1)
+    got = formats.round_blocks(x, name, axis=(0, 1) if name == "nvfp4-2d" else 1)
+    want = number_formats.quantized(f"{name}-ragged", x.numpy())
+    np.testing.assert_array_equal(got.numpy(), want)
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "mxfp4", "int8-sym-g32", "e4m3-g64"])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
+@pytest.mark.parametrize("memory", ["contiguous", "channels_last", "reversed", "every other"])
+def test_any_axis_of_any_layout_gives_what_its_lines_give_one_by_one(name, axis, memory):
+    x = random(3, 34, 5, 6, seed=2)
+    if memory == "channels_last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif memory == "reversed":
+        x = x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    elif memory == "every other":
+        x = random(3, 34, 5, 12, seed=2)[..., ::2]
+    got = formats.round_blocks(x, name, axis=axis)
+    lines = x.movedim(axis, -1).reshape(-1, x.shape[axis])
+    want = number_formats.quantized(f"{name}-ragged", lines.numpy())
+    np.testing.assert_array_equal(got.movedim(axis, -1).reshape(lines.shape).numpy(), want)
+    assert got.shape == x.shape and (memory == "every other" or got.stride() == x.stride())
+
+
+def test_squares_of_a_convolutions_weight_lie_over_outputs_and_inputs_at_each_tap():
+    w = random(33, 20, 3, 3, seed=3)
+    got = formats.round_blocks(w, "nvfp4-2d", axis=(0, 1))
+    top = w.abs().max()  # one tensor scale for all taps
+    for y, x in itertools.product(range(3), range(3)):
+        tap = w[:, :, y, x].clone()
+        framed = torch.zeros(33 + 15, 20 + 12)  # a square of its own carries the tensor's maximum
+        framed[:33, :20], framed[-1, -1] = tap, top
+        framed = torch.cat([torch.cat([tap, torch.zeros(15, 20)]), torch.zeros(48, 12)], 1)
+        wide = torch.zeros(64, 48)
+        wide[:33, :20], wide[63, 47] = tap, top
+        want = formats.quantize(wide, formats.get("nvfp4-2d")).decode()[:33, :20]
+        assert torch.equal(got[:, :, y, x], want)
+
+
+TIES = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 6.0, 0.0, -0.25, -0.75, -5.0, 0.26, 4.9, 5.1, -1.3]
+TIED = [0.0, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 6.0, 0.0, 0.0, -1.0, -4.0, 0.5, 4.0, 6.0, -1.5]
+
+
+@pytest.mark.parametrize(("name", "shape"), [("nvfp4", (1, 16)), ("nvfp4-2d", (16, 16)), ("mxfp4", (1, 32))])
+def test_ties_take_the_even_code(name, shape):
+    """The tensor's maximum is 448 * 6 in a block of its own, so that S is 1 and the block of ties has scale 1."""
+    rows, columns = shape
+    x = torch.zeros(rows, 2 * columns)
+    x[0, :16] = torch.tensor(TIES)
+    x[0, columns] = 2688.0
+    got = formats.round_blocks(x, name, axis=(0, 1) if rows > 1 else 1)
+    assert got[0, :16].tolist() == TIED
+
+
+def test_a_block_of_zeros_is_zero_and_the_largest_value_survives():
+    x = random(4, 64)
+    x[1, 16:32] = 0
+    x[2, 5] = 100.0
+    got = formats.round_blocks(x, "nvfp4", axis=1)
+    assert (got[1, 16:32] == 0).all()
+    assert got[2, 5].item() == pytest.approx(100.0, rel=2**-22)  # its scale is 448: what is left are float32 roundings
+    assert torch.equal(formats.round_blocks(torch.zeros(3, 20), "nvfp4", axis=1), torch.zeros(3, 20))
+
+
+def test_an_even_block_is_not_exact_in_general():
+    x = torch.full((1, 32), 1.1)
+    x[0, 0] = 6.0
+    off = (formats.round_blocks(x, "nvfp4", axis=1)[0, 16:] / 1.1 - 1).abs().max()
+    assert 0.001 < off < 1 / 16  # half a step of E4M3
+
+
+def test_squares_transpose_and_rows_do_not():
+    w = random(48, 80, seed=4)
+    squares = formats.round_blocks(w, "nvfp4-2d", axis=(0, 1))
+    turned = formats.round_blocks(w.T.contiguous(), "nvfp4-2d", axis=(0, 1))
+    assert torch.equal(turned, squares.T)
+    rows = formats.round_blocks(w, "nvfp4", axis=1)
+    assert not torch.equal(formats.round_blocks(w.T.contiguous(), "nvfp4", axis=1), rows.T)
+
+
+LAYOUTS = [
+    ((40, 64), 1),
+    ((40, 64), 0),
+    ((3, 37, 5, 7), 1),
+    ((4, 32, 8, 8), 1),
+    ((4, 32, 8, 8), 3),
+    ((2, 16, 9, 17), 2),
+]
+LAYOUTS += [((5, 27), 1), ((7, 130), 1), ((2, 3, 400), 2)]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("shape", "axis"), LAYOUTS)
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4"])
+def test_the_compiled_form_equals_the_plain_one_to_the_bit(level, shape, axis, name):
+    before = native.isa()
+    native.set_isa(level)
+    try:
+        for options in _options(name, shape, axis):
+            for x in _inputs(shape):
+                got, want = formats.round_blocks(x, name, **options), reference(x, name, **options)
+                assert same_bits(got, want), options
+    finally:
+        native.set_isa(before)
+
+
+def _options(name, shape, axis):
+    signs = (None,) if name == "nvfp4-2d" else (None, SIGNS)
+    rules = ("amax", 0.8) if name == "mxfp4" else ("amax", "four-over-six", 0.8)
+    samples = (1, shape[0]) if axis > 0 and (name != "nvfp4-2d" or axis > 1) else (1,)
+    place = axis if name != "nvfp4-2d" else (axis - 1, axis) if axis else (0, 1)
+    for rounding, s, rule, n in itertools.product(("nearest", "stochastic"), signs, rules, samples):
+        yield {"axis": place, "rounding": rounding, "signs": s, "rule": rule, "samples": n, "seed": 12345678901}
+
+
+def _inputs(shape):
+    x = random(*shape, seed=5, spread=2.0)
+    yield x
+    yield x * 1e-34  # scales of which only a division gives the last bit
+    if len(shape) == 4:
+        yield x.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("signs", [None, SIGNS])
+def test_threads_change_nothing(rounding, signs):
+    if not LEVELS:
+        pytest.skip("no compiled library")
+    x, before, found = random(64, 33, 40), native.threads(), []
+    try:
+        for threads in (1, 2, 3):
+            native.set_threads(threads)
+            found.append(formats.round_blocks(x, "nvfp4", axis=1, rounding=rounding, signs=signs, seed=3))
+    finally:
+        native.set_threads(before)
+    assert same_bits(found[0], found[1]) and same_bits(found[0], found[2])
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4", "e4m3-g64", "int4-sym-g32"])
+def test_draws_take_neighbours_only_and_keep_the_mean(name):
+    """A million draws of values inside one block's range; each mean within four of its standard errors."""
+    each, draws = 16, 62_500
+    row = torch.linspace(-0.8, 0.93, each)
+    row[0] = 1.0 if name != "int4-sym-g32" else -1.0
+    width = formats.get(name).group
+    x = row.repeat(draws, max(1, width // each)) if name != "nvfp4-2d" else row.repeat(draws, 1)
+    axis = (0, 1) if name == "nvfp4-2d" else 1
+    got = formats.round_blocks(x, name, axis=axis, rounding="stochastic", seed=11).double()[:, 1:each]
+    low, high = got.min(0).values, got.max(0).values
+    assert ((got == low) | (got == high)).all()
+    p = (row[1:].double() - low) / (high - low)
+    assert (p >= 0).all() and (p <= 1).all() and ((p > 0.05) & (p < 0.95)).sum() > 5
+    error = (high - low) * (p * (1 - p) / draws).sqrt() + 1e-12
+    # values are means of `draws`; together they are 10^6 draws. 2^-17 of a step: what 16 bits of chance leave
+    assert ((got.mean(0) - row[1:].double()).abs() <= 4 * error + (high - low) * 2**-17).all()
+    together = ((got.mean(0) - row[1:].double()).sum().abs() / (error**2).sum().sqrt()).item()
+    assert together < 4
+
+
+def test_rounding_to_nearest_is_biased_where_draws_are_not():
+    x = torch.full((1, 32), 1.3)
+    x[0, ::16] = 6.0
+    x[0, 0] = 2688.0
+    assert formats.round_blocks(x, "nvfp4", axis=1)[0, 17].item() == 1.5
+
+
+def test_a_draw_depends_on_seed_and_place_alone():
+    x = random(32, 64)
+    a = formats.round_blocks(x, "nvfp4", axis=1, rounding="stochastic", seed=1)
+    assert torch.equal(a, formats.round_blocks(x, "nvfp4", axis=1, rounding="stochastic", seed=1))
+    assert not torch.equal(a, formats.round_blocks(x, "nvfp4", axis=1, rounding="stochastic", seed=2))
+    even = torch.full((64, 64), 1.0)
+    even[0, 0], even[:, ::16] = 2688.0, 3.5  # 3.5 is no grid value under scale 3.5 / 6: what lies between is drawn
+    up = formats.round_blocks(even * 0.31, "nvfp4", axis=1, rounding="stochastic", seed=5)[1:].reshape(-1, 16)[:, 1:]
+    columns = (up > up.mean()).double()
+    correlations = torch.corrcoef(columns.T) - torch.eye(15)
+    assert correlations.abs().max() < 6 / math.sqrt(len(columns))  # six standard errors
+
+
+def test_the_transform_is_its_own_undoing_and_leaves_products_alone():
+    """In float64 and without rounding, to 1e-10: a^T b of operands turned alike."""
+    a, b = random(96, 24, seed=6).double(), random(96, 40, seed=7).double()
+    bits = _round.requested("nvfp4", "amax", SIGNS).signs
+    plan = [layout(tuple(t.shape), t.stride(), 0, 1, 1) for t in (a, b)]
+    blocks = [_round_reference._blocked(p.view(t), p, 16) for p, t in zip(plan, (a, b), strict=True)]
+    turned = [_round_reference._turn(t, p, bits, back=False) for p, t in zip(plan, blocks, strict=True)]
+    there = [_round_reference._unblocked(t, p)[0, 0, 0] for p, t in zip(plan, turned, strict=True)]
+    assert (there[0].T @ there[1] - a.T @ b).abs().max() < 1e-10
+    assert not torch.allclose(there[0], a)
+    again = [_round_reference._turn(t, p, bits, back=True) for p, t in zip(plan, turned, strict=True)]
+    assert (again[0] - blocks[0]).abs().max() < 1e-12
+
+
+def test_rounding_between_the_transforms_is_the_product_of_what_was_rounded():
+    import scipy.linalg
+
+    x = random(64, 48, seed=8)
+    matrix = torch.tensor(scipy.linalg.hadamard(16) / 4.0, dtype=torch.float32) * torch.tensor(SIGNS)
+    there = (x.reshape(64, 3, 16) @ matrix.T).reshape(64, 48)
+    want = formats.quantize(there, formats.get("nvfp4")).decode().reshape(64, 3, 16) @ matrix
+    got = formats.round_blocks(x, "nvfp4", axis=1, signs=SIGNS)
+    off = (got - want.reshape(64, 48)).abs()
+    # a matrix product and butterflies differ in last bits, so a value at a tie may fall to the other side: few do
+    assert (off > 1e-5).float().mean() < 0.01
+
+
+def test_what_is_left_of_a_short_block_is_not_turned():
+    x = random(4, 27, seed=9)
+    x[:, 16:] = torch.tensor([6.0, *[0.5] * 10])
+    x[0, 16] = 2688.0
+    got = formats.round_blocks(x, "nvfp4", axis=1, signs=SIGNS)
+    plain = formats.round_blocks(torch.cat([x[:, 16:], torch.zeros(4, 5)], 1), "nvfp4", axis=1)[:, :11]
+    np.testing.assert_allclose(got[1:, 16:], plain[1:], rtol=1e-2)  # the other block may hold the tensor's maximum
+
+
+def test_with_outliers_the_transform_flushes_fewer_values_to_zero():
+    generator = torch.Generator().manual_seed(10)
+    x = torch.randn(256, 64, generator=generator)
+    x = torch.where(torch.rand(x.shape, generator=generator) < 0.1, 15 * x, x)
+    plan, bits = layout(tuple(x.shape), x.stride(), 1, 1, 1), _round.requested("nvfp4", "amax", SIGNS).signs
+    turned = _round_reference._turn(_round_reference._blocked(plan.view(x), plan, 16), plan, bits, back=False)
+    there = _round_reference._unblocked(turned, plan).reshape(x.shape)
+    plain, spread = ((formats.round_blocks(t, "nvfp4", axis=1) == 0).float().mean() for t in (x, there))
+    assert plain > 0.3 and spread < plain / 2
+
+
+def test_four_over_six_errs_less_than_six_alone_and_draws_without_bias():
+    x = random(64, 64, seed=12, spread=0.3)
+    six, best = (formats.round_blocks(x, "nvfp4", axis=1, rule=rule) for rule in ("amax", "four-over-six"))
+    assert ((best - x) ** 2).sum() < ((six - x) ** 2).sum()
+    row = torch.linspace(0.5, 1.0, 16).repeat(62_500, 1)
+    drawn = formats.round_blocks(row, "nvfp4", axis=1, rule="four-over-six", rounding="stochastic", seed=4).double()
+    error = drawn.std(0) / math.sqrt(len(row)) + 1e-12
+    assert ((drawn.mean(0) - row[0].double()).abs() <= 4 * error + 2**-17).all()  # the maximum too: nothing is cut off
+
+
+def test_clipping_shrinks_the_range():
+    x = random(16, 64)
+    ratio = formats.fit(x, formats.get("nvfp4"), ratio=0.7)
+    want = formats.encode(x, ratio, formats.get("nvfp4")).decode()
+    assert torch.equal(formats.round_blocks(x, "nvfp4", axis=1, rule="clip:0.7"), want)
+    assert torch.equal(formats.round_blocks(x, "nvfp4", axis=1, rule=0.7), want)
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4", "int8-sym-tensor", "e4m3-tensor"])
+def test_samples_are_rounded_as_if_alone(name):
+    x = random(5, 16, 6, 7, seed=13) * torch.tensor([1, 10, 100, 1e-3, 1e-6]).reshape(5, 1, 1, 1)
+    axis = (1, 2) if name == "nvfp4-2d" else 1
+    got = formats.round_blocks(x, name, axis=axis, samples=5)
+    alone = [formats.round_blocks(one[None], name, axis=axis) for one in x]
+    assert torch.equal(got, torch.cat(alone))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("signs", [None, SIGNS])
+def test_what_is_not_finite_spoils_its_sample_and_no_other(bad, signs):
+    x = random(3, 8, 32)
+    x[1, 2, 3] = bad
+    got = formats.round_blocks(x, "nvfp4", axis=2, samples=3, signs=signs)
+    assert got[1].isnan().all() and got[[0, 2]].isfinite().all()
+    assert same_bits(got, reference(x, "nvfp4", axis=2, samples=3, signs=signs)) or got[1].isnan().all()
+
+
+def test_the_result_may_take_the_place_of_what_was_rounded():
+    x = random(64, 40, 3)
+    for name, axis in (("nvfp4", 1), ("nvfp4-2d", (0, 1)), ("e4m3-tensor", 0)):
+        want, place = formats.round_blocks(x, name, axis=axis), x.clone()
+        assert formats.round_blocks(place, name, axis=axis, out=place) is place
+        assert torch.equal(place, want)
+
+
+def test_without_the_library_the_plain_form_serves(monkeypatch):
+    x = random(9, 50)
+    want = formats.round_blocks(x, "nvfp4", axis=0, rounding="stochastic", seed=2)
+    monkeypatch.setattr(native, "missing", lambda: "not here")
+    assert same_bits(formats.round_blocks(x, "nvfp4", axis=0, rounding="stochastic", seed=2), want)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nvfp4", {"axis": 2}, "the tensor has 2 dimensions"),
+        ("nvfp4", {"axis": (0, 1)}, "one axis"),
+        ("nvfp4-2d", {"axis": 1}, "two axes"),
+        ("nvfp4-2d", {"axis": (1, -1)}, "the same"),
+        ("nvfp4", {"axis": 0, "samples": 4}, "use samples=1"),
+        ("nvfp4", {"axis": 1, "samples": 3}, "does not divide"),
+        ("int4-g32", {"axis": 1}, "symmetric"),
+        ("nvfp4", {"axis": 1, "rule": "max"}, "four-over-six"),
+        ("mxfp4", {"axis": 1, "rule": "four-over-six"}, "NVFP4"),
+        ("nvfp4", {"axis": 1, "rule": "clip:-1"}, "part of the maximum"),
+        ("nvfp4", {"axis": 1, "signs": (1, -1)}, "16 numbers"),
+        ("nvfp4-2d", {"axis": (0, 1), "signs": SIGNS}, "one axis"),
+        ("nvfp4", {"axis": 1, "rounding": "up"}, "stochastic"),
+    ],
+)
+def test_what_cannot_be_done_is_said(name, options, message):
+    with pytest.raises(FormatError, match=message):
+        formats.round_blocks(random(4, 32), name, **options)
+
+
+def test_an_unknown_format_offers_the_nearest():
+    with pytest.raises(UnknownName, match="nvfp4"):
+        formats.round_blocks(random(4, 32), "nvfp5", axis=1)
