@@ -13,7 +13,7 @@ ASKED: dict[str, tuple[set[str], set[str]]] = {
     "formats": ({"NAMES", "parse", "fit", "to_codes", "from_codes"}, set()),
     "models": ({"FAMILY"}, set()),
     "compress": ({"SUMMARY", "Settings"}, {"solve", "rescale", "reconstruct", "transform", "rotate"}),
-    "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score"}),
+    "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score", "of_masks"}),
 }
 WANT_STATS = {"solve", "rescale"}
 
