@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 
@@ -61,7 +63,7 @@ def aupro(probabilities, masks, limit: float) -> float:
         shares = [np.mean([chosen[(n, *pixel)] for pixel in c]) for n, c in lesions]
         points.append((float(rate), float(np.mean(shares))))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x0 >= limit:
             break
         if x1 > limit:

@@ -17,6 +17,7 @@ import numpy as np
 
 from netweight.errors import DataError, EvidenceError
 from netweight.evaluate._items import Masked
+from netweight.evaluate._regions import Lesions
 from netweight.evaluate._samples import Sample, Unavailable
 
 NO_POSITIVES = "no mask has a positive pixel: nothing could have been found or missed"
@@ -50,7 +51,12 @@ class Truth:
         """(P,) bool: has the patient any positive pixel?"""
         return np.array([self.masks_NHW[rows].any() for rows in self.rows.values()])
 
-    @property
+    @cached_property
+    def lesions(self) -> tuple[Lesions, ...]:
+        """The components of each patient's masks."""
+        return tuple(Lesions.of(self.masks_NHW[rows]) for rows in self.rows.values())
+
+    @cached_property
     def counts(self) -> dict[str, int]:
         """Sizes worth recording with a claim."""
         return {

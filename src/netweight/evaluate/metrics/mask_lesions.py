@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from netweight import settings as base
-from netweight.evaluate._regions import components, sizes, touched
+from netweight.evaluate._regions import apart
 from netweight.evaluate._samples import Additive, Array, ratio
 from netweight.evaluate._scored import Found, Scored, Truth, no_positives, truth_of, unless
 from netweight.evaluate._task import Quantity
@@ -53,12 +53,11 @@ def _slices(truth: Truth) -> dict[str, int]:
 
 def _counts(scored: Scored, settings: Settings) -> tuple[Array, Array]:
     """(P, 2) lesions found and lesions; (P, 2) false components and slices."""
-    lesions, false = [], []
-    for p, mask in scored.patients():
+    least = settings.found * (1 - 1e-12)
+    found, false = [], []
+    for lesions, (p, mask) in zip(scored.truth.lesions, scored.patients(), strict=True):
         predicted = p >= np.float32(settings.threshold)
-        labels, count = components(mask)
-        least = settings.found * sizes(labels, count) * (1 - 1e-12)
-        lesions.append([int((touched(labels, count, predicted) >= least).sum()), count])
-        labels, count = components(predicted)
-        false.append([int((touched(labels, count, mask) == 0).sum()), len(mask)])
-    return np.array(lesions, dtype=np.float64), np.array(false, dtype=np.float64)
+        hits_C = lesions.hits(predicted[mask])
+        found.append([int((hits_C >= least * lesions.sizes_C).sum()), len(hits_C)])
+        false.append([apart(predicted, mask), len(mask)])
+    return np.array(found, dtype=np.float64), np.array(false, dtype=np.float64)

@@ -17,7 +17,6 @@ from pydantic import Field
 from netweight import settings as base
 from netweight.evaluate import _ranking
 from netweight.evaluate._ranking import Gridded, binned, edges, quantiles
-from netweight.evaluate._regions import components, sizes
 from netweight.evaluate._samples import Array, Sample
 from netweight.evaluate._scored import Found, Scored, no_positives, truth_of, unless
 from netweight.evaluate._task import Quantity
@@ -76,20 +75,21 @@ def _alike(positives: Array) -> Array:
 
 
 def _aupro(scored: Scored, negatives: Array, limit: float) -> float:
-    parts = [_lesion_pixels(p, mask) for p, mask in scored.patients()]
+    parts = list(_lesion_pixels(scored))
     positives, weights = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return _ranking.curve_area(positives, weights / sum(part[2] for part in parts), negatives, limit)
+    order = np.argsort(positives)  # what is looked up in order is looked up fast
+    lesions = sum(part[2] for part in parts)
+    return _ranking.curve_area(positives[order], weights[order] / lesions, negatives, limit)
 
 
-def _lesion_pixels(p: Array, mask: Array) -> tuple[Array, Array, int]:
-    """Scores of the positives, one over their lesion's size, and the number of lesions."""
-    labels, count = components(mask)
-    return p[mask], 1 / sizes(labels, count)[labels[mask] - 1], count
+def _lesion_pixels(scored: Scored) -> Iterator[tuple[Array, Array, int]]:
+    """Of each patient: scores of the positives, one over their lesion's size, and the number of lesions."""
+    for lesions, (p, mask) in zip(scored.truth.lesions, scored.patients(), strict=True):
+        yield p[mask], (1 / lesions.sizes_C)[lesions.labels_N], len(lesions.sizes_C)
 
 
 def _patients(scored: Scored) -> Iterator[_Patient]:
-    for p, mask in scored.patients():
-        scores, weights, lesions = _lesion_pixels(p, mask)
+    for (p, mask), (scores, weights, lesions) in zip(scored.patients(), _lesion_pixels(scored), strict=True):
         order = np.argsort(scores)
         yield _Patient(scores[order], weights[order], np.sort(p[~mask]), lesions)
 
