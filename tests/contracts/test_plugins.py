@@ -15,7 +15,7 @@ ASKED: dict[str, tuple[set[str], set[str]]] = {
     "data/_segmentation": ({"SUMMARY", "NAMED", "recognises", "read"}, set()),
     "models/nets": ({"SUMMARY", "SIZES", "UNQUANTIZED", "make"}, set()),
     "compress": ({"SUMMARY", "Settings"}, {"solve", "rescale", "reconstruct", "transform", "rotate"}),
-    "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score"}),
+    "evaluate/metrics": ({"SUMMARY", "DATA", "QUANTITIES", "Settings"}, {"measure", "score", "of_masks"}),
 }
 WANT_STATS = {"solve", "rescale"}
 

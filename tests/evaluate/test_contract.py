@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from evaluate.fakes import DOCUMENTS, LETTERS, encode, text
+from evaluate.phantoms import phantom
 from netweight import registry
 from netweight.evaluate import (
     ChoiceItem,
@@ -15,6 +16,7 @@ from netweight.evaluate import (
     ContinuationItem,
     Items,
     Labelled,
+    Masked,
     PairItem,
     Quantity,
     Subject,
@@ -63,8 +65,12 @@ def _subject(name: str, seed: int) -> Subject:
         hidden = model.model(input_ids=padded, attention_mask=mask).last_hidden_state
         return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
-    weights = torch.randn(6, 3, dtype=torch.float64)
-    return Subject(name, f"sha-{name}", logits, embed, lambda x: x @ weights, 1000, 2000)
+    weights, colours = torch.randn(6, 3, dtype=torch.float64), torch.randn(3, 1, 1, dtype=torch.float64)
+
+    def segment(images):
+        return (images * colours).sum(1, keepdim=True)
+
+    return Subject(name, f"sha-{name}", logits, embed, lambda x: x @ weights, 1000, 2000, segment)
 
 
 def data_of(kind: str):
@@ -74,6 +80,10 @@ def data_of(kind: str):
     if kind == "labelled":
         inputs = torch.randn(20, 6, generator=generator, dtype=torch.float64)
         return Labelled(inputs, torch.randint(0, 3, (20,), generator=generator), "made up")
+    if kind == "masks":
+        p, masks, patients = phantom()
+        noise = torch.randn(len(masks), 2, *p.shape[1:], generator=generator, dtype=torch.float64)
+        return Masked(torch.cat([torch.from_numpy(p)[:, None].double(), noise], 1), masks, patients, "made up")
     items = {
         "choices": [ChoiceItem(w, ("yes", "no", "it is so"), i % 3) for i, w in enumerate(WORDS)],
         "context-choices": [ContextChoiceItem((w, w + " so"), "we go", i % 2) for i, w in enumerate(WORDS)],
@@ -132,7 +142,7 @@ def test_the_check_would_notice_a_padded_position_that_counts(subjects):
 def test_every_metric_file_says_what_it_is(name):
     plugin = registry.find(ROOM, name)
     assert plugin.SUMMARY and plugin.__doc__ and plugin.QUANTITIES
-    assert hasattr(plugin, "measure") != hasattr(plugin, "score")
+    assert sum(hasattr(plugin, way) for way in ("measure", "score", "of_masks")) == 1
     assert all(field.description for field in plugin.Settings.model_fields.values())
 
 

@@ -25,7 +25,7 @@ from netweight.jobs.compress import compress
 from netweight.settings import parse
 from netweight.study import Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
-from netweight.study._recovery import fieller, seeds_needed, sign_flip
+from netweight.study._pairs import fieller, seeds_needed, sign_flip
 from study.cells import double
 from tiny_lm import tiny_llama, tiny_tokenizer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from netweight.claim import Claim, Comparison
 from netweight.errors import EvidenceError
 from netweight.evaluate import _statistics
-from netweight.evaluate._paired import compare, judged, verdict
+from netweight.evaluate._paired import compare, judged, ratio_interval, verdict
 from netweight.evaluate._samples import Additive, Estimated, Exact, Random, Sample, Sampled, Unavailable
 from netweight.evaluate._statistics import Interval
 from netweight.evaluate._subject import Subject
@@ -32,6 +32,7 @@ class Terms:
     command: str
     environment: Mapping[str, Any]
     run: Mapping[str, Any]  # batch size, resamples and the like, for Claim.settings["run"]
+    ratios: Sequence[str] = ()
 
 
 def claims_of(
@@ -52,7 +53,36 @@ def claims_of(
         interval = _interval(sample, replicates.get(subject.name))
         comparison, note = _comparison(task, quantity, samples, replicates, subject.name, interval, terms)
         found.append(_claim(task, quantity, subject, sample, value, interval, comparison, note, terms))
-    return found
+    return found + _ratios(quantity, found, samples, replicates, terms)
+
+
+def _ratios(
+    quantity: Quantity,
+    claims: Sequence[Claim],
+    samples: Mapping[str, Sample],
+    replicates: Mapping[str, np.ndarray],
+    terms: Terms,
+) -> list[Claim]:
+    """The quantity over the reference's, where it is wanted and both have it on more than one item."""
+    reference = terms.reference
+    if quantity.name not in terms.ratios or reference is None or reference not in replicates:
+        return []
+    made = []
+    for claim in claims:
+        if claim.subject == reference or claim.subject not in replicates:
+            continue
+        pair = samples[claim.subject], samples[reference], replicates[claim.subject], replicates[reference]
+        value, interval = ratio_interval(*pair)  # pyright: ignore[reportArgumentType]
+        if not np.isfinite(value):
+            raise EvidenceError(f"{claim.subject}: {quantity.name} of {reference} is 0; there is no ratio to it")
+        note = "; ".join(part for part in (f"{quantity.name} divided by that of {reference}", interval.note) if part)
+        made.append(
+            replace(
+                claim, metric=f"{quantity.name}_ratio", value=value, unit="1", low=interval.low, high=interval.high,
+                interval=interval.method, note=note, comparison=None,
+            )
+        )  # fmt: skip
+    return made
 
 
 def _claim(

@@ -1,4 +1,4 @@
-"""What subjects are measured on: texts, questions, sentence pairs and labelled inputs, each with its origin.
+"""What subjects are measured on: texts, questions, sentence pairs, labelled inputs and images with masks, each with its origin.
 
 A tokenizer enters as the callable ``encode(text) -> list of ids``, which must add no special tokens.
 The item classes are read by their field names only, so any object with the same fields will do.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from netweight.errors import DataError
 from netweight.provenance import sha256_of_bytes, sha256_of_json
 
 Encode = Callable[[str], Sequence[int]]
-Kind = Literal["text", "choices", "context-choices", "continuations", "pairs", "labelled", "none"]
+Kind = Literal["text", "choices", "context-choices", "continuations", "pairs", "labelled", "masks", "none"]
 ItemKind = Literal["choices", "context-choices", "continuations", "pairs"]
 
 
@@ -83,7 +85,49 @@ class Labelled:
         return _origin(self.source, self.split, digest) | {"items": len(self.labels_N)}
 
 
-Data = Text | Items | Labelled
+class Images(Protocol):
+    """Images by slice: a tensor (N, 3, H, W), or anything that makes the rows of one when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """Slices of patients with the true mask of each; the patient is the unit that is resampled.
+
+    Attributes:
+      images: what a subject's ``segment`` reads, (B, 3, H, W) float per slice of rows; None where predictions are at hand.
+      masks_NHW: bool, true where the lesion is.
+      patients: the patient of each slice, in any order.
+    """
+
+    images: Images | None
+    masks_NHW: np.ndarray
+    patients: Sequence[str]
+    source: str
+    split: str = ""
+    sha256: str = ""
+
+    kind: Kind = "masks"
+
+    def describe(self) -> dict[str, Any]:
+        """Source, split, sha256 and size, as a claim records them."""
+        sizes = {"slices": len(self.masks_NHW), "patients": len(set(self.patients))}
+        return _origin(self.source, self.split, self.sha256 or self._digest) | sizes
+
+    @cached_property
+    def _digest(self) -> str:
+        parts = [sha256_of_bytes(np.ascontiguousarray(self.masks_NHW).data), list(self.patients)]
+        if self.images is not None:
+            rows = range(0, len(self.images), 64)
+            tensors = (self.images[slice(row, row + 64)].contiguous().cpu().numpy() for row in rows)
+            parts += [sha256_of_bytes(tensor.data) for tensor in tensors]
+        return sha256_of_json(parts)
+
+
+Data = Text | Items | Labelled | Masked
 
 
 def _origin(source: str, split: str, sha256: str) -> dict[str, Any]:

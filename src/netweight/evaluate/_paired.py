@@ -37,6 +37,16 @@ def difference_interval(
     return value, bca(value, subject_R - reference_R, jackknife_N, items=subject.items, scale=scale)
 
 
+def ratio_interval(
+    subject: Random, reference: Random, subject_R: np.ndarray, reference_R: np.ndarray
+) -> tuple[float, Interval]:
+    """Subject over reference, from replicates drawn with the same item indices; NaN where the reference has 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(np.float64(subject.value()) / reference.value())
+        jackknife_N = subject.leave_one_out() / reference.leave_one_out() if subject.n > 1 else np.zeros(subject.n)
+        return value, bca(value, subject_R / reference_R, jackknife_N, items=subject.items)
+
+
 def _all_alike(subject: Random, reference: Random) -> Interval | None:
     """The exact bound where every 0/1 pair differs in the same way, which a bootstrap would give no width.
 
@@ -82,7 +92,9 @@ def _swap_test(subject: Random, reference: Random, resamples: int, rng: np.rando
         else:
             mask_RN = rng.integers(0, 2, (count, n), dtype=np.int8)
         apart_R = subject.swapped(reference, mask_RN) - reference.swapped(subject, mask_RN)  # pyright: ignore[reportArgumentType]
-        extreme += int(np.sum(np.abs(apart_R) >= observed - slack))
+        extreme += int(
+            np.sum(~(np.abs(apart_R) < observed - slack))
+        )  # an arrangement without a value counts as extreme
     if exact:
         return extreme / total, f"paired permutation, all {total} swaps"
     return (extreme + 1) / (total + 1), f"paired permutation, {total} random swaps"

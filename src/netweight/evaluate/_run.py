@@ -13,6 +13,7 @@ from netweight.evaluate._bench import Bench, Progress
 from netweight.evaluate._claims import Terms, claims_of
 from netweight.evaluate._items import Text
 from netweight.evaluate._samples import Additive, Sample
+from netweight.evaluate._segment import measure_masks
 from netweight.evaluate._subject import Subject
 from netweight.evaluate._task import Task
 from netweight.evaluate._tokens import Scorer, walk
@@ -31,13 +32,15 @@ def run(
     seed: int = 0,
     resamples: int = 2000,
     margins: Mapping[str, float] | None = None,
+    ratios: Sequence[str] = (),
     command: str = "",
     environment: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Claim]:
     """Every quantity of every task for every subject, each with an interval, and paired with the reference.
 
-    All subjects see the same batches in lock step. Metrics of one text with equal window settings share one pass.
+    All subjects see the same batches in lock step. Metrics of one text with equal window settings share one pass, and so
+    do all metrics of the same masks.
 
     Args:
       reference: name of the subject the others are compared with; None for no comparison.
@@ -45,6 +48,7 @@ def run(
       seed: of the resampling; the interval of a claim depends on it and on the task, not on the other tasks.
       resamples: bootstrap resamples, and random arrangements of the permutation test.
       margins: worst tolerated change per quantity, in its unit: ``{"perplexity": 0.5, "multiple_choice_raw": 0.02}``.
+      ratios: quantities of which the ratio to the reference is wanted too, as a claim named ``<quantity>_ratio``.
       command, environment: recorded in every claim; ``environment`` defaults to this machine and process.
       progress: called with (what, batches done, batches in all).
     Returns:
@@ -54,14 +58,21 @@ def run(
       DataError: nothing to score. EvidenceError: a score is not finite.
     """
     margins = dict(margins or {})
-    _check(subjects, reference, tasks, margins, batch_size, resamples, seed)
+    check(subjects, reference, tasks, margins, ratios, batch_size, resamples, seed)
     ordered = sorted(subjects, key=lambda s: s.name != reference)  # the reference first, the rest in their order
     bench = Bench(tuple(ordered), reference, batch_size, progress)
     found = dict(environment) if environment is not None else environment_of(threads=torch.get_num_threads())
     asked = {"batch_size": batch_size, "resamples": resamples}
-    terms = Terms(reference, seed, resamples, margins, command, found, asked)
+    terms = Terms(reference, seed, resamples, margins, command, found, asked, tuple(ratios))
     with torch.no_grad():
         measured = _measure(bench, tasks)
+    return concluded(tasks, measured, subjects, terms)
+
+
+def concluded(
+    tasks: Sequence[Task], measured: Sequence[Measured], subjects: Sequence[Subject], terms: Terms
+) -> list[Claim]:
+    """Claims from what each task measured, in the order of tasks, then quantities, then subjects."""
     return [
         claim
         for task, samples in zip(tasks, measured, strict=True)
@@ -72,15 +83,17 @@ def run(
     ]
 
 
-def _check(
+def check(
     subjects: Sequence[Subject],
     reference: str | None,
     tasks: Sequence[Task],
     margins: Mapping[str, float],
+    ratios: Sequence[str],
     batch_size: int,
     resamples: int,
     seed: int,
 ) -> None:
+    """Refuse what cannot be measured before anything is."""
     names = [subject.name for subject in subjects]
     if not names or not tasks:
         raise SettingsError(f"{len(names)} subjects and {len(tasks)} tasks: need at least one of each")
@@ -97,20 +110,34 @@ def _check(
             raise SettingsError(f"margin for {name!r}, which no task measures{nearest(name, known)}")
         if not 0 < margin < float("inf"):
             raise SettingsError(f"margin for {name} = {margin}: must be a positive number")
+    for name in ratios:
+        if name not in known or reference is None:
+            why = nearest(name, known) if name not in known else "; pass reference="
+            raise SettingsError(f"ratio of {name!r} to the reference {reference!r}{why}")
     for task in tasks:
         if reference is None and getattr(task.plugin, "NEEDS_REFERENCE", False):
             raise SettingsError(f"{task.metric} compares with a reference; pass reference= one of {names}")
 
 
 def _measure(bench: Bench, tasks: Sequence[Task]) -> list[Measured]:
-    """Samples of every task; token metrics of one text and equal window settings share one pass."""
+    """Samples of every task; token metrics of one text and equal window settings share one pass, metrics of masks too."""
     shared: dict[tuple[int, str], list[Task]] = {}
     for task in tasks:
         if (key := _pass_of(task)) is not None:
             shared.setdefault(key, []).append(task)
+    masks: dict[int, list[Task]] = {}
+    for task in tasks:
+        if hasattr(task.plugin, "of_masks"):
+            masks.setdefault(id(task.data), []).append(task)
     done: dict[int, Measured] = {}
     found = []
     for task in tasks:
+        if hasattr(task.plugin, "of_masks"):
+            if id(task) not in done:
+                alike = masks[id(task.data)]
+                done |= {id(one): made for one, made in zip(alike, measure_masks(bench, alike), strict=True)}
+            found.append(done[id(task)])
+            continue
         key = _pass_of(task)
         if key is None:
             found.append(task.plugin.measure(bench, task.data, task.settings))

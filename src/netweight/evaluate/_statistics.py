@@ -9,7 +9,8 @@ What happens where BCa is not defined, and what the interval then says of itself
 - fewer than 2 items: no interval at all;
 - every item alike: the bootstrap never leaves the value. A share of 0/1 items gets the exact binomial interval, anything
   else an interval of no width and a note that it says nothing about unseen items;
-- every replicate on one side of the value, or an acceleration beyond the formula's range: the percentile interval;
+- every replicate on one side of the value, an acceleration beyond the formula's range, or one item without which there is
+  no value: the percentile interval;
 - fewer than ``TRUSTED`` items: BCa, with a note that such intervals are usually too narrow. For a ratio over documents of
   skewed difficulty and varied length, what claims 95 % covers about 71 % at 4 documents, 83 % at 8, 87 % at 15, 91 % at 30
   and 93 % at 60 (simulated in tests/evaluate/test_coverage.py).
@@ -86,6 +87,8 @@ def _tails(value: float, replicates_R: np.ndarray, jackknife_N: np.ndarray) -> t
     below = float(np.mean(replicates_R < value) + np.mean(replicates_R <= value)) / 2
     if not 0 < below < 1:
         return plain, "BCa undefined: every replicate lies on one side of the value"
+    if not np.all(np.isfinite(jackknife_N)):
+        return plain, "BCa undefined: without one of the items there is no value"
     z0 = stats.norm.ppf(below)
     d = jackknife_N.mean() - jackknife_N
     acceleration = np.sum(d**3) / (6 * np.sum(d**2) ** 1.5)

@@ -24,6 +24,7 @@ class Subject:
         padding, which is always on the right; None means that nothing is padded. Row t predicts token t + 1.
       embed: a list of N texts -> (N, D).
       classify: a batch of inputs, first axis B -> logits (B, C).
+      segment: images (B, 3, H, W) float -> logits (B, 1, H, W), above 0 where a lesion is likelier than not.
       bytes_on_disk, bytes_in_memory: None where nobody counted.
     """
 
@@ -34,14 +35,16 @@ class Subject:
     classify: Callable[[Tensor], Tensor] | None = None
     bytes_on_disk: int | None = None
     bytes_in_memory: int | None = None
+    segment: Callable[[Tensor], Tensor] | None = None
 
     def skill(self, name: str) -> Callable[..., Any]:
-        """The callable ``logits``, ``embed`` or ``classify``.
+        """The callable ``logits``, ``embed``, ``classify`` or ``segment``.
 
         Raises:
           SettingsError: the subject has no such callable.
         """
-        found = {"logits": self.logits, "embed": self.embed, "classify": self.classify}[name]
+        skills = {"logits": self.logits, "embed": self.embed, "classify": self.classify, "segment": self.segment}
+        found = skills[name]
         if found is None:
             raise SettingsError(
                 f"subject {self.name!r} has no {name!r} callable; give it one, or drop the task needing it"

@@ -8,17 +8,18 @@ from typing import Any
 import torch
 
 from netweight.errors import DataError, SettingsError
-from netweight.evaluate._items import Items, Labelled, Text
+from netweight.evaluate._items import Data, Labelled, Masked, Text
 from netweight.evaluate._subject import Subject
 
 Work = Callable[[Subject], None]
 
 
-def workload(data: Text | Items | Labelled, *, batch: int, length: int) -> Work:
+def workload(data: Data, *, batch: int, length: int) -> Work:
     """A function that makes a subject do the work once and waits until it is done.
 
     Text: ``logits`` of ``batch`` windows of ``length`` tokens, no padding. Pairs: ``embed`` of ``batch`` first sentences.
-    Labelled inputs: ``classify`` of ``batch`` inputs. The work begins at the data's start.
+    Labelled inputs: ``classify`` of ``batch`` inputs. Images with masks: ``segment`` of ``batch`` images. The work begins
+    at the data's start.
 
     Raises:
       DataError: the data holds less than one batch. SettingsError: a kind of items without a workload.
@@ -31,9 +32,13 @@ def workload(data: Text | Items | Labelled, *, batch: int, length: int) -> Work:
     if isinstance(data, Labelled):
         _need(len(data.inputs), batch, "inputs", data.source)
         return lambda subject: _finish(subject.skill("classify")(data.inputs[:batch]))
+    if isinstance(data, Masked):
+        images = data.images[slice(batch)] if data.images is not None else ()
+        _need(len(images), batch, "images", data.source)
+        return lambda subject: _finish(subject.skill("segment")(images))
     if data.kind != "pairs":
         raise SettingsError(
-            f"{data.source}: no workload is defined for {data.kind}; use text, pairs or labelled inputs"
+            f"{data.source}: no workload is defined for {data.kind}; use text, pairs, labelled inputs or masks"
         )
     texts = [pair.first for pair in data.items[:batch]]
     _need(len(texts), batch, "pairs", data.source)

@@ -10,13 +10,13 @@ from netweight import data
 from netweight.artifact import Artifact, readable_errors
 from netweight.data import Corpus
 from netweight.errors import DataError
-from netweight.evaluate import Items, Labelled, Task, Text
+from netweight.evaluate import Items, Labelled, Masked, Task, Text
 from netweight.files import write_atomically
 
 NGRAM = 13
 FILE = "overlap.json"
 
-Test = Text | Items | Labelled
+Test = Text | Items | Labelled | Masked
 
 
 def write(artifacts: Iterable[Artifact], tasks: Sequence[Task]) -> None:
@@ -72,7 +72,7 @@ def texts_of(test: Test) -> tuple[str, ...] | None:
     """The words of a test as running texts, every answer after its question; None where it has none."""
     if isinstance(test, Text):
         return test.documents
-    if isinstance(test, Labelled):
+    if isinstance(test, Labelled | Masked):
         return None
     return tuple(text for item in test.items for text in _words(test.kind, item))
 

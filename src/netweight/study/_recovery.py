@@ -3,24 +3,17 @@
 For one setting of the other axes and one measure, with d_i the difference between a value of the compared axis and the baseline for seed i, and
 g_i what the baseline lost against the original: the mean of d with its t interval; an exact sign-flip test (all 2^n signs); Holm's correction
 over all comparisons of the study; and the recovered share mean(d) / mean(g) with Fieller's interval, which is all shares r for
-which mean(d - r g) is not told from 0. Sources: E. Fieller, J. R. Statist. Soc. B 16 (1954); S. Holm, Scand. J. Statist. 6 (1979);
-R. Fisher, The Design of Experiments (1935), for the test.
+which mean(d - r g) is not told from 0. The statistics and their sources are in ``_pairs``.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
-LEVEL = 0.95
-MOST_SEEDS = 10_000
-MOST_EXACT = 16  # numbers whose signs are all gone through
-DRAWS = 99_999
+from netweight.study._pairs import corrected_p, fieller, seeds_needed, sign_flip, t_interval
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def recovery(
     sign = -1.0 if better == "lower" else 1.0
     base, other = np.asarray(baseline_N, dtype=np.float64), np.asarray(other_N, dtype=np.float64)
     d, g = sign * (other - base), sign * (original - base)
-    low, high = _t_interval(d)
+    low, high = t_interval(d)
     share, share_low, share_high = fieller(d, g)
     return Recovery(
         setting, value, measure, len(d), float(base.mean()), float(other.mean()), original, float(d.mean()),
@@ -75,68 +68,12 @@ def recovery(
     )  # fmt: skip
 
 
-def _t_interval(d: np.ndarray) -> tuple[float | None, float | None]:
-    if len(d) < 2:
-        return None, None
-    half = stats.t.ppf(0.5 + LEVEL / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
-    return float(d.mean() - half), float(d.mean() + half)
-
-
-def sign_flip(d: np.ndarray) -> float | None:
-    """Two-sided p-value of "d is as often above as below 0": over all signs, of many numbers over random ones; None for fewer than two."""
-    if len(d) < 2:
-        return None
-    observed = abs(d.sum()) * (1 - 1e-12)
-    if len(d) <= MOST_EXACT:
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(d))))
-        return float((np.abs(signs @ d) >= observed).mean())
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), (DRAWS, len(d)))
-    return float((1 + (np.abs(signs @ d) >= observed).sum()) / (1 + DRAWS))
-
-
-def fieller(d: np.ndarray, g: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    """mean(d) / mean(g) and the interval of all ratios that the pairs do not speak against."""
-    if g.mean() <= 0:
-        return None, None, None
-    share = float(d.mean() / g.mean())
-    n = len(d)
-    if n < 2:
-        return share, None, None
-    t2 = stats.t.ppf(0.5 + LEVEL / 2, n - 1) ** 2 / n
-    covariance = np.cov(d, g, ddof=1)
-    # (mean d - r mean g)^2 <= t2 var(d - r g), a quadratic in r
-    a = g.mean() ** 2 - t2 * covariance[1, 1]
-    b = -2 * (d.mean() * g.mean() - t2 * covariance[0, 1])
-    c = d.mean() ** 2 - t2 * covariance[0, 0]
-    inside = b * b - 4 * a * c
-    if a <= 0 or inside < 0:  # what was lost is not told from nothing: any share is possible
-        return share, None, None
-    root = math.sqrt(inside)
-    return share, (-b - root) / (2 * a), (-b + root) / (2 * a)
-
-
-def seeds_needed(d: np.ndarray) -> int | None:
-    """How many seeds would tell a difference of this size and spread from 0; None where the mean is 0 or too small to say."""
-    mean, spread = abs(float(d.mean())), float(d.std(ddof=1)) if len(d) > 1 else math.nan
-    if not mean or math.isnan(spread):
-        return None
-    for n in range(2, MOST_SEEDS + 1):
-        if stats.t.ppf(0.5 + LEVEL / 2, n - 1) * spread / math.sqrt(n) < mean:
-            return n
-    return None
-
-
 def settled(rows: Sequence[Recovery], published: Mapping[str, Sequence[float]]) -> list[Recovery]:
     """The rows with Holm's correction over all of them, and what they say of the published gain."""
-    known = [(row.p_value, index) for index, row in enumerate(rows) if row.p_value is not None]
-    adjusted: dict[int, float] = {}
-    worst = 0.0
-    for rank, (p, index) in enumerate(sorted(known)):
-        worst = max(worst, min(1.0, (len(known) - rank) * p))
-        adjusted[index] = worst
+    adjusted = corrected_p([row.p_value for row in rows])
     return [
-        replace(row, adjusted_p=adjusted.get(index), verdict=_verdict(row, published.get(row.value)))
-        for index, row in enumerate(rows)
+        replace(row, adjusted_p=p, verdict=_verdict(row, published.get(row.value)))
+        for row, p in zip(rows, adjusted, strict=True)
     ]
 
 

@@ -16,28 +16,26 @@ from pydantic import Field
 from netweight import settings as base
 from netweight.evaluate import _rapl
 from netweight.evaluate._bench import Bench
-from netweight.evaluate._items import Items, Labelled, Text
+from netweight.evaluate._items import Data
 from netweight.evaluate._samples import Estimated, Sample, Sampled, Unavailable, median
 from netweight.evaluate._subject import Subject
 from netweight.evaluate._task import Quantity
 from netweight.evaluate._workload import Work, workload
 
 SUMMARY = "energy of a fixed piece of work: measured, estimated or unavailable, and labelled"
-DATA = ("text", "pairs", "labelled")
+DATA = ("text", "pairs", "labelled", "masks")
 QUANTITIES = (Quantity("energy", "J", "lower"),)
 
 
 class Settings(base.Settings):
-    batch: int = Field(1, gt=0, description="windows, texts or inputs per call")
+    batch: int = Field(1, gt=0, description="windows, texts, inputs or images per call")
     length: int = Field(128, gt=0, description="tokens per window; text only")
     seconds: float = Field(1.0, gt=0, description="shortest repetition; RAPL counters tick about every millisecond")
     repetitions: int = Field(10, gt=0, description="repetitions per subject")
     estimate_watts: float | None = Field(None, gt=0, description="power to assume where nothing can be measured")
 
 
-def measure(
-    bench: Bench, data: Text | Items | Labelled, settings: Settings, *, root: str = _rapl.ROOT
-) -> dict[str, dict[str, Sample]]:
+def measure(bench: Bench, data: Data, settings: Settings, *, root: str = _rapl.ROOT) -> dict[str, dict[str, Sample]]:
     """Joules per call of every subject."""
     counters, reason = _rapl.counters(root)
     name = QUANTITIES[0].name

@@ -12,24 +12,24 @@ from pydantic import Field
 
 from netweight import settings as base
 from netweight.evaluate._bench import Bench
-from netweight.evaluate._items import Items, Labelled, Text
+from netweight.evaluate._items import Data
 from netweight.evaluate._samples import Sample, Sampled, median
 from netweight.evaluate._task import Quantity
 from netweight.evaluate._workload import Work, workload
 
 SUMMARY = "median wall-clock time of a fixed piece of work"
-DATA = ("text", "pairs", "labelled")
+DATA = ("text", "pairs", "labelled", "masks")
 QUANTITIES = (Quantity("latency", "s", "lower"),)
 
 
 class Settings(base.Settings):
-    batch: int = Field(1, gt=0, description="windows, texts or inputs per call")
+    batch: int = Field(1, gt=0, description="windows, texts, inputs or images per call")
     length: int = Field(128, gt=0, description="tokens per window; text only")
     warmup: int = Field(3, ge=0, description="calls per subject that are not counted")
     repetitions: int = Field(20, gt=0, description="calls per subject that are")
 
 
-def measure(bench: Bench, data: Text | Items | Labelled, settings: Settings) -> dict[str, dict[str, Sample]]:
+def measure(bench: Bench, data: Data, settings: Settings) -> dict[str, dict[str, Sample]]:
     """Seconds per call of every subject; one repetition is one observation, paired by round."""
     seconds = rounds(bench, workload(data, batch=settings.batch, length=settings.length), settings)
     name = QUANTITIES[0].name
