@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from netweight import data, models, provenance, train
+from netweight import data, models, provenance
 from netweight.claim import Claim, read_claims
 from netweight.data import Segmentation, Split
 from netweight.errors import ArtifactError, CorruptError
 from netweight.evaluate import Masked, Subject, mask_metrics, task
 from netweight.files import in_place_of, write_atomically
-from netweight.train import Quantized, TrainRecipe
+from netweight.train import Quantized, Shown, TrainRecipe, divided, load_recipe, quantize
 
 TRAINING, RECIPE, WEIGHTS, CLAIMS = "training.json", "recipe.toml", "weights.safetensors", "claims.jsonl"
 
@@ -58,9 +58,7 @@ def read(folder: str | Path) -> Run:
     if not is_run(folder):
         raise ArtifactError(f"{folder} is not a finished run: it has no {TRAINING}; make one with `netweight train`")
     try:
-        found = Run(
-            folder, train.load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-        )
+        found = Run(folder, load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8")))
     except (ValueError, KeyError) as error:
         raise CorruptError(f"{folder / TRAINING} is damaged: {error}") from error
     if provenance.sha256_of_file(folder / WEIGHTS) != found.weights_sha256:
@@ -89,7 +87,7 @@ def built(recipe: TrainRecipe, image: int) -> tuple[nn.Module, Quantized]:
     """The recipe's net with its first weights, and its layers under the recipe's arithmetic."""
     net = models.nets.build(recipe.net.use, recipe.net.size, image=image, seed=recipe.seed)
     skip = models.nets.unquantized(recipe.net.use) if recipe.qat.skip is None else recipe.qat.skip
-    return net, train.quantize(net, recipe.qat.use, skip=skip, seed=recipe.seed)
+    return net, quantize(net, recipe.qat.use, skip=skip, seed=recipe.seed)
 
 
 def subject(name: str, sha256: str, net: nn.Module, on_disk: int) -> Subject:
@@ -107,7 +105,7 @@ def masked(slices: Segmentation, numbers: Sequence[int], part: str) -> Masked:
     rows = list(numbers)
     digest = provenance.sha256_of_json([slices.sha256, sorted(slices.names[k] for k in rows)])
     return Masked(
-        train.Shown(slices, rows), slices.masks[rows], [slices.patients[k] for k in rows], slices.source, part, digest
+        Shown(slices, rows), slices.masks[rows], [slices.patients[k] for k in rows], slices.source, part, digest
     )
 
 
@@ -126,4 +124,4 @@ def slices_of(run: Run, source: str | Path | None = None) -> tuple[Segmentation,
     slices = data.segmentation(source or known["given"], size=run.recipe.data.size)
     if slices.sha256 != known["sha256"]:
         raise CorruptError(f"{slices.source} is not what {run.name} was trained on: other slices, masks or names")
-    return slices, train.divided(slices, run.recipe.data.split)
+    return slices, divided(slices, run.recipe.data.split)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from netweight import data, provenance
-from netweight import train as trains
 from netweight.claim import Claim, write_claims
 from netweight.data import Segmentation, Split
 from netweight.errors import DataError, ExistsError
@@ -25,7 +24,7 @@ from netweight.jobs import _runs
 from netweight.jobs._runs import Run
 from netweight.jobs.evaluate import threads_of
 from netweight.progress import Progress, silent
-from netweight.train import Lesson, TrainRecipe
+from netweight.train import EVALUATED, STATE, Drawn, Lesson, TrainRecipe, divided, fit, hooks, load_recipe
 
 BEGUN = "begun.json"
 
@@ -40,10 +39,10 @@ def train(
     progress: Progress | None = None,
 ) -> Run:
     """See ``netweight.train``."""
-    chosen = trains.load_recipe(recipe)
+    chosen = load_recipe(recipe)
     folder, progress = Path(out), progress or silent
     slices = _opened(data, chosen)
-    split = trains.divided(slices, chosen.data.split)
+    split = divided(slices, chosen.data.split)
     master = None if teacher is None else _runs.read(teacher)
     _check_teacher(master, slices, split)
     if _runs.is_run(folder):
@@ -54,13 +53,13 @@ def train(
         net, quantized = _runs.built(chosen, slices.images.shape[1])
         lesson = Lesson(
             net,
-            trains.Drawn(slices, chosen.seed),
+            Drawn(slices, chosen.seed),
             split.train,
             split.validation,
             teacher=_teacher(master),
-            hooks=trains.hooks(quantized),
+            hooks=hooks(quantized),
         )
-        history = trains.fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
+        history = fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
         training = {
             "data": {**slices.provenance, "given": str(data)},
             "split": split.provenance,
@@ -74,7 +73,7 @@ def train(
         run = _runs.keep(folder, net, chosen, training)
         claims = _judged(run, net, slices, split, _command(recipe, data, out, teacher, threads), progress)
     write_claims(folder / _runs.CLAIMS, claims)
-    for name in (trains.STATE, BEGUN):
+    for name in (STATE, BEGUN):
         (folder / name).unlink(missing_ok=True)
     return run
 
@@ -141,9 +140,7 @@ def _judged(
 ) -> list[Claim]:
     who = _runs.subject(run.name, run.weights_sha256, net, os.path.getsize(run.path / _runs.WEIGHTS))
     tasks = _runs.tasks_on(slices, split.test, "test")
-    return judge(
-        [who], tasks=tasks, batch_size=trains.EVALUATED, command=command, seed=run.recipe.seed, progress=progress
-    )
+    return judge([who], tasks=tasks, batch_size=EVALUATED, command=command, seed=run.recipe.seed, progress=progress)
 
 
 def _command(recipe: Any, source: str | Path, out: str | Path, teacher: str | Path | None, threads: int) -> str:
