@@ -1,0 +1,162 @@
+"""train: from slices to a judged run, restarts, teachers, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import netweight
+from netweight.errors import ArtifactError, CorruptError, DataError, ExistsError, SettingsError, UnknownName
+from netweight.jobs import _runs
+from netweight.train import STATE
+
+PHANTOM = "phantom:12x6"
+RECIPE = {
+    "seed": 3,
+    "net": {"use": "vit", "size": "500k"},
+    "qat": {"use": "nvfp4-2d-rht-sr"},
+    "data": {"size": 32, "split": {"shares": [0.5, 0.25, 0.25]}},
+    "training": {"epochs": 3, "batch": 16, "lr": 1e-3, "optimizer": "adamw"},
+}
+
+
+def with_(**parts):
+    return {**RECIPE, **parts}
+
+
+def trained(out, recipe=None, **given):
+    return netweight.train(recipe or RECIPE, data=PHANTOM, out=out, threads=1, **given)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_a_run_holds_what_it_was_made_of_and_what_was_measured(run):
+    training = json.loads((run.path / "training.json").read_text())
+    assert training["data"]["phantom"] and training["split"]["patients"] == {"train": 6, "validation": 3, "test": 3}
+    rounded = [row for row in training["layers"] if row["quantized"]]
+    assert len(rounded) == 40 and {row["reason"] for row in training["layers"] if not row["quantized"]}
+    claims = {claim.metric: claim for claim in run.claims()}
+    assert 0 <= claims["auprc"].value <= 1 and claims["auprc"].n == 3 and claims["auprc"].subject_sha256 == run.weights_sha256
+    assert claims["auprc"].data["split"] == "test" and claims["auprc"].data["slices"] == 18
+    assert not (run.path / STATE).exists()
+
+
+def test_the_net_is_found_again_as_it_was_judged(run):
+    net, quantized = _runs.net_of(_runs.read(run.path))
+    assert len(quantized.layers()) == 40 and not net.training
+    slices, split = _runs.slices_of(run)
+    tasks = _runs.tasks_on(slices, split.test, "test")
+    from netweight.evaluate import run as judge
+
+    again = judge([_runs.subject(run.name, run.weights_sha256, net, 1)], tasks=tasks, batch_size=7, seed=3)
+    assert [claim.value for claim in again] == pytest.approx([claim.value for claim in run.claims()], rel=1e-6)  # products of other shapes sum in another order
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(passes):
+    def progress(what, done, total, note=""):
+        if what == "steps" and done == passes * 3 + 1:
+            raise Stop
+
+    return progress
+
+
+def test_an_interrupted_run_ends_in_the_same_bytes(run, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Stop):
+        trained(out, progress=stop_after(2))
+    assert (out / STATE).is_file() and not _runs.is_run(out)
+    resumed = trained(out)
+    assert resumed.weights_sha256 == run.weights_sha256
+    assert resumed.training["history"] == run.training["history"]
+    assert [c.value for c in resumed.claims()] == [c.value for c in run.claims()]
+
+
+def test_a_run_that_is_done_is_not_done_again(run):
+    before = (run.path / "weights.safetensors").stat().st_mtime_ns
+    assert trained(run.path).weights_sha256 == run.weights_sha256
+    assert (run.path / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_recipes_of_one_seed_start_from_the_same_weights_and_see_the_same_slices(tmp_path):
+    one, _ = _runs.built(_runs.load_recipe(RECIPE), 32)
+    other, _ = _runs.built(_runs.load_recipe(with_(qat={"use": "baseline"})), 32)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_another_run_s_folder_is_left_alone(run, tmp_path):
+    with pytest.raises(ExistsError, match="another finished run"):
+        trained(run.path, with_(seed=4))
+    out = tmp_path / "run"
+    with pytest.raises(Stop):
+        trained(out, progress=stop_after(1))
+    with pytest.raises(ExistsError, match=r"beginning of another run \(other recipe\)"):
+        trained(out, with_(seed=4))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    with pytest.raises(ExistsError, match="not a run"):
+        trained(tmp_path / "full")
+
+
+def test_a_student_learns_from_a_teacher_of_the_same_split(run, tmp_path):
+    teacher = trained(tmp_path / "teacher", with_(qat={"use": "baseline"}))
+    student = trained(tmp_path / "student", teacher=teacher.path)
+    assert student.training["teacher"] == teacher.weights_sha256
+    assert student.weights_sha256 != run.weights_sha256
+    split = {"size": 32, "split": {"shares": [0.5, 0.25, 0.25], "seed": 1}}
+    with pytest.raises(DataError, match="may have seen the student's test patients"):
+        trained(tmp_path / "other", with_(data=split), teacher=teacher.path)
+
+
+def test_damaged_runs_are_named(run, tmp_path):
+    with pytest.raises(ArtifactError, match="not a finished run"):
+        _runs.read(tmp_path)
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(CorruptError, match="not what was trained"):
+        _runs.read(copy)
+
+
+@pytest.mark.parametrize(
+    "parts, error, words",
+    [
+        ({"net": {"use": "vitt"}}, UnknownName, "did you mean 'vit'"),
+        ({"net": {"use": "vit", "size": "5m"}}, SettingsError, "5m"),
+        ({"qat": {"use": "nvfp5"}}, UnknownName, "did you mean 'nvfp4'"),
+        ({"qat": {"use": "nvfp4", "skip": ["nothing.*"]}}, SettingsError, "fits no layer"),
+        ({"training": {"epocs": 3}}, SettingsError, "did you mean 'epochs'"),
+        ({"data": {"split": {"use": "folds", "fold": 7}}}, SettingsError, "numbered 0 to 4"),
+        ({"data": {"size": 32, "split": {"use": "leave-one-site-out", "site": "Mars"}}}, SettingsError, "Mars"),
+        ({"step": []}, SettingsError, "netweight compress"),
+        ({"data": {"split": {"shares": [0.5, 0.5, 0.5]}}}, DataError, "sum 1"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said_before_anything_is_written(parts, error, words, tmp_path):
+    with pytest.raises(error, match=words):
+        trained(tmp_path / "run", with_(**parts))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_trains_and_shows_what_was_measured(tmp_path, capsys):
+    from netweight.cli import main
+
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'seed = 1\n[net]\nuse = "vit"\n[data]\nsize = 32\n[data.split]\nshares = [0.5, 0.25, 0.25]\n[training]\nepochs = 1\nslices = 16\n'
+    )
+    assert main(["train", str(recipe), "--data", PHANTOM, "--out", str(tmp_path / "run"), "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "auprc on phantom" in shown and "all passes done" in shown and "vit 500k, baseline" in shown
+    assert main(["train", str(recipe), "--data", "nowhere", "--out", str(tmp_path / "other")]) == 2
+    assert "no segmentation data named 'nowhere'" in capsys.readouterr().err
