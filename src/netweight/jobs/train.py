@@ -47,10 +47,10 @@ def train(
     _check_teacher(master, slices, split)
     if _runs.is_run(folder):
         return _finished(folder, chosen, slices)
+    net, quantized = _runs.built(chosen, slices.images.shape[1])
     _claim(folder, _key(chosen, slices, split, master))
     begun = time.monotonic()
     with threads_of(threads):
-        net, quantized = _runs.built(chosen, slices.images.shape[1])
         lesson = Lesson(
             net,
             Drawn(slices, chosen.seed),

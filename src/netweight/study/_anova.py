@@ -13,9 +13,8 @@ for an effect that is not there; ``variance`` keeps that, shares are cut to 0..1
 explains after all effects that do not contain it (type II), less those that noise alone would, over the number of runs. Effects
 then overlap, so shares are of the sum of the components; ``method`` says which was used.
 
-**Intervals** are about other seeds, the grid being given: jackknife over seeds with Student's t. Fewer than 3 seeds give none. Where
-a factor matters they hold the truth 92 to 97 % of the time at 3, 5 and 10 seeds, and more often where it does not; a
-bootstrap of the seeds, tried beside them, held it 52 to 58 % at 3 seeds and 86 to 94 % at 10 (simulated; tests/study/test_anova.py).
+**Intervals** are about other seeds, the grid being given: jackknife over seeds with Student's t. Fewer than 3 seeds give none. At 3
+and 5 seeds they hold the truth about 95 % of the time (tests/study/test_anova.py), where a bootstrap of so few seeds is far too narrow.
 """
 
 from __future__ import annotations

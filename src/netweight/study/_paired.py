@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 
 from netweight.errors import DataError
-from netweight.evaluate import Additive, bootstrap
 from netweight.study._pairs import (
     LEVEL,
     corrected_p,
@@ -86,6 +85,8 @@ def paired(
     Raises:
       DataError: another number of values on each side, none, or one that is not finite.
     """
+    from netweight.evaluate import Additive, bootstrap  # here, because it brings torch
+
     a, b = np.asarray(values_N, dtype=np.float64), np.asarray(baseline_N, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a) or not np.isfinite([a, b]).all():
         raise DataError(

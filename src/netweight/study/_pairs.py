@@ -15,17 +15,17 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, special, stats
 
-from netweight.evaluate import holm
-
 LEVEL = 0.95
 MOST_SEEDS = 10_000
 MOST_EXACT = 16  # numbers whose signs are all gone through
 DRAWS = 99_999
-NODES = 500  # of the integral over a chi distribution
+NODES = 200  # of the integral over a chi distribution: bounds to four digits
 
 
 def corrected_p(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's correction over those p-values that there are."""
+    from netweight.evaluate import holm  # here, because it brings torch, which the processes of cells may not need
+
     found = iter(holm([p for p in p_values if p is not None]))
     return [None if p is None else next(found) for p in p_values]
 
