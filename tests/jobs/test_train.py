@@ -9,9 +9,18 @@ import pytest
 import torch
 
 import netweight
-from netweight.errors import ArtifactError, CorruptError, DataError, ExistsError, SettingsError, UnknownName
-from netweight.jobs import _runs
-from netweight.train import STATE
+from netweight.artifact import open_artifact
+from netweight.errors import (
+    ArtifactError,
+    CorruptError,
+    DataError,
+    ExistsError,
+    ParityError,
+    SettingsError,
+    UnknownName,
+)
+from netweight.jobs import _pack, _runs
+from netweight.train import STATE, recipe
 
 PHANTOM = "phantom:12x6"
 RECIPE = {
@@ -42,7 +51,11 @@ def test_a_run_holds_what_it_was_made_of_and_what_was_measured(run):
     rounded = [row for row in training["layers"] if row["quantized"]]
     assert len(rounded) == 40 and {row["reason"] for row in training["layers"] if not row["quantized"]}
     claims = {claim.metric: claim for claim in run.claims()}
-    assert 0 <= claims["auprc"].value <= 1 and claims["auprc"].n == 3 and claims["auprc"].subject_sha256 == run.weights_sha256
+    assert (
+        0 <= claims["auprc"].value <= 1
+        and claims["auprc"].n == 3
+        and claims["auprc"].subject_sha256 == run.weights_sha256
+    )
     assert claims["auprc"].data["split"] == "test" and claims["auprc"].data["slices"] == 18
     assert not (run.path / STATE).exists()
 
@@ -55,7 +68,32 @@ def test_the_net_is_found_again_as_it_was_judged(run):
     from netweight.evaluate import run as judge
 
     again = judge([_runs.subject(run.name, run.weights_sha256, net, 1)], tasks=tasks, batch_size=7, seed=3)
-    assert [claim.value for claim in again] == pytest.approx([claim.value for claim in run.claims()], rel=1e-6)  # products of other shapes sum in another order
+    assert [claim.value for claim in again] == pytest.approx(
+        [claim.value for claim in run.claims()], rel=1e-6
+    )  # products of other shapes sum in another order
+
+
+def test_the_packed_net_computes_what_was_trained_to_the_bit(run):
+    artifact = open_artifact(run.path / "packed")
+    assert run.training["packed"]["bytes"] == artifact.nbytes < (run.path / "weights.safetensors").stat().st_size / 3
+    assert {(r.format, r.activations) for r in artifact.manifest.layers.values()} == {("nvfp4-2d", "nvfp4")}
+    net, quantized = _runs.net_of(run)
+    slices, split = _runs.slices_of(run)
+    images = _runs.masked(slices, split.test, "test").images[slice(0, 18)]
+    assert _pack.check(artifact, net, [images, images[:5]]) == 23 * 32 * 32
+    with torch.no_grad():
+        next(iter(quantized.layers().values())).weight[0, 0] += 0.5
+    with pytest.raises(ParityError, match="does not compute what was trained"):
+        _pack.check(artifact, net, [images])
+    assert netweight.verify(artifact.path, threads=1).failures() == ()
+
+
+@pytest.mark.parametrize(
+    "name, reason", [("baseline", "not rounded"), ("lsq-int4", "learned"), ("nvfp4-46", "four-over-six"), ("nvfp4", "")]
+)
+def test_a_recipe_says_why_it_has_no_packed_form(name, reason):
+    found = _pack.why_not(recipe(name))
+    assert (reason in found) if reason else found == ""
 
 
 class Stop(Exception):

@@ -205,7 +205,7 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
             f"{layer.name}: {rounding.use} trains blocks, and this layer is in none; use rtn, mse_clip or gptq there"
         )
         return Assignment(**base, reason=reason), reason
-    if rounding.activations and layer.kind not in LINEAR:
+    if rounding.activations and layer.kind not in LINEAR and not _reads_blocks(layer, rounding.activations):
         reason = f"{layer.name}: inputs of a layer of kind {layer.kind} cannot be rounded to {rounding.activations}; give it a step without activations"
         return Assignment(**base, reason=reason), reason
     try:
@@ -219,6 +219,11 @@ def _assign(layer: LayerLike, steps: list[Step]) -> tuple[Assignment, str]:
     after = [] if looked_up else steps[steps.index(rounding) :]
     tuning = next((s for s in reversed(after) if hasattr(s.plugin, "transform")), None)
     return Assignment(**base, rescaling=rescaling, rounding=rounding, tuning=tuning), ""
+
+
+def _reads_blocks(layer: LayerLike, activations: str) -> bool:
+    """Can the layer's input be rounded in blocks of its channels?"""
+    return layer.kind.startswith("conv") and layer.conv_groups == 1 and not formats.activations(activations).levels
 
 
 def _idle(

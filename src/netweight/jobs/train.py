@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netweight import data, provenance
 from netweight.claim import Claim, write_claims
@@ -20,13 +20,26 @@ from netweight.data import Segmentation, Split
 from netweight.errors import DataError, ExistsError
 from netweight.evaluate import run as judge
 from netweight.files import write_atomically
-from netweight.jobs import _runs
+from netweight.jobs import _pack, _runs
 from netweight.jobs._runs import Run
 from netweight.jobs.evaluate import threads_of
 from netweight.progress import Progress, silent
-from netweight.train import EVALUATED, STATE, Drawn, Lesson, TrainRecipe, divided, fit, hooks, load_recipe
+from netweight.train import (
+    EVALUATED,
+    STATE,
+    Drawn,
+    Lesson,
+    Quantized,
+    Shown,
+    TrainRecipe,
+    divided,
+    fit,
+    hooks,
+    load_recipe,
+)
 
 BEGUN = "begun.json"
+COMPARED = 8  # slices that the packed net and the simulation must agree on to the bit
 
 
 def train(
@@ -66,6 +79,7 @@ def train(
             "image": int(slices.images.shape[1]),
             "history": {"rows": history.rows, "best": history.best, "steps": history.steps, "ended": history.ended},
             "layers": [asdict(row) for row in quantized.rows],
+            "packed": _packed(net, quantized, slices, split, folder, progress),
             "teacher": None if master is None else master.weights_sha256,
             "environment": provenance.environment(threads=torch.get_num_threads()),
             "seconds": time.monotonic() - begun,
@@ -135,8 +149,20 @@ def _teacher(run: Run | None) -> Callable[[Tensor], Tensor] | None:
     return None if run is None else _runs.net_of(run)[0]
 
 
+def _packed(
+    net: nn.Module, quantized: Quantized, slices: Segmentation, split: Split, folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """The net with packed weights beside the run, compared with the simulation on training slices; or why there is none."""
+    if reason := _pack.why_not(quantized.recipe):
+        return {"reason": reason}
+    shown = Shown(slices, split.train)
+    images = [shown[slice(k, k + 1)] for k in range(min(COMPARED, len(shown)))]
+    artifact = _pack.pack(net, quantized, images, folder / _pack.PACKED, threads=1, progress=progress)
+    return {"sha256": artifact.sha256, "bytes": artifact.nbytes, "slices_compared": len(images)}
+
+
 def _judged(
-    run: Run, net: torch.nn.Module, slices: Segmentation, split: Split, command: str, progress: Progress
+    run: Run, net: nn.Module, slices: Segmentation, split: Split, command: str, progress: Progress
 ) -> list[Claim]:
     who = _runs.subject(run.name, run.weights_sha256, net, os.path.getsize(run.path / _runs.WEIGHTS))
     tasks = _runs.tasks_on(slices, split.test, "test")

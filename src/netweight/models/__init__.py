@@ -1,7 +1,7 @@
 """Models: ``load`` anything, stream its weights, and know where its blocks, layers, norms and ties are."""
 
 from netweight.models import nets
-from netweight.models._activations import round_inputs, rounded_inputs
+from netweight.models._activations import channel_axis, round_inputs, rounded_inputs
 from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, below, families, family_of
@@ -69,6 +69,7 @@ __all__ = [
     "blocks",
     "call_block",
     "capture_block_inputs",
+    "channel_axis",
     "copied",
     "cut",
     "evaluating",

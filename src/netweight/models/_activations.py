@@ -8,20 +8,21 @@ from torch import Tensor, nn
 
 from netweight.errors import ModelError
 from netweight.formats import Activations, activations
+from netweight.models._layers import CONVS, TRANSPOSED_CONVS
 
 
 class _Rounding:
     """What runs before a layer; copies of the layer have it too."""
 
-    def __init__(self, format: Activations) -> None:
-        self.format = format
+    def __init__(self, format: Activations, axis: int) -> None:
+        self.format, self.axis = format, axis
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if not args or not isinstance(args[0], Tensor):
             raise ModelError(
                 f"{type(module).__name__}: its input must be its first argument to be rounded to {self.format.name}"
             )
-        return self.format.round(args[0]), *args[1:]
+        return self.format.round(args[0], self.axis), *args[1:]
 
 
 def round_inputs(module: nn.Module, name: str) -> None:
@@ -30,7 +31,12 @@ def round_inputs(module: nn.Module, name: str) -> None:
         if isinstance(hook, _Rounding):
             del module._forward_pre_hooks[key]
     if name:
-        module.register_forward_pre_hook(_Rounding(activations(name)))
+        module.register_forward_pre_hook(_Rounding(activations(name), channel_axis(module)))
+
+
+def channel_axis(module: nn.Module) -> int:
+    """Where a layer's input has its channels, with or without a batch: last, or before a convolution's positions."""
+    return -1 - len(module.kernel_size) if isinstance(module, CONVS + TRANSPOSED_CONVS) else -1
 
 
 def rounded_inputs(module: nn.Module) -> str:

@@ -1,4 +1,7 @@
-"""Modules that keep their weight packed: what ``load`` puts in the place of linear, embedding and convolution layers."""
+"""Modules that keep their weight packed: what ``load`` puts in the place of linear, embedding and convolution layers.
+
+Inputs that are rounded in blocks of channels stay floats here, and the kernels then take floats.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from netweight import models
+from netweight import formats, models
+from netweight.formats import Activations
 from netweight.runtime.kernels import PackedMatrix, conv2d, linear
 
 
@@ -42,12 +46,15 @@ class Packed(nn.Module):
 class PackedLinear(Packed):
     """y = x W^T + bias for x (..., I); also stands for transformers' ``Conv1D``."""
 
-    def __init__(self, matrix: PackedMatrix, bias: nn.Parameter | None, *, exact: bool = False) -> None:
-        super().__init__(matrix, exact=exact)
-        self.bias = bias
+    def __init__(
+        self, matrix: PackedMatrix, bias: nn.Parameter | None, *, exact: bool = False, blocks: Activations | None = None
+    ) -> None:
+        super().__init__(matrix, exact=exact or blocks is not None)
+        self.bias, self.blocks = bias, blocks
         self.out_features, self.in_features = matrix.shape
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x if self.blocks is None else self.blocks.round(x)
         return linear(x, self.data, self.row_scale, self.row_zero, self.bias, self.matrix.spec.numbers, self.exact)
 
 
@@ -71,13 +78,16 @@ class PackedEmbedding(Packed):
 class PackedConv2d(Packed):
     """2-D convolution with zero padding and one group of channels."""
 
-    def __init__(self, matrix: PackedMatrix, like: nn.Conv2d, *, exact: bool = False) -> None:
-        super().__init__(matrix, exact=exact)
-        self.bias = like.bias
+    def __init__(
+        self, matrix: PackedMatrix, like: nn.Conv2d, *, exact: bool = False, blocks: Activations | None = None
+    ) -> None:
+        super().__init__(matrix, exact=exact or blocks is not None)
+        self.bias, self.blocks = like.bias, blocks
         self.kernel, self.stride = list(like.kernel_size), list(like.stride)
         self.padding, self.dilation = list(_padding(like)), list(like.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x if self.blocks is None else self.blocks.round(x, -3)
         spec = self.matrix.spec.numbers
         parts = (self.kernel, self.stride, self.padding, self.dilation)
         return conv2d(x, self.data, self.row_scale, self.row_zero, self.bias, spec, *parts, self.exact)
@@ -89,10 +99,13 @@ def replacement(layer: nn.Module, matrix: PackedMatrix, *, exact: bool) -> nn.Mo
         if layer.max_norm is not None:
             return None
         return PackedEmbedding(matrix, layer.weight.dtype)
+    name = models.rounded_inputs(layer)
+    read = formats.activations(name) if name else None
+    blocks = None if read is None or read.levels else read  # whole numbers are the kernels' own matter
     if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
-        return PackedLinear(matrix.reading(models.rounded_inputs(layer)), layer.bias, exact=exact)  # pyright: ignore[reportArgumentType]
+        return PackedLinear(matrix.reading(name), layer.bias, exact=exact, blocks=blocks)  # pyright: ignore[reportArgumentType]
     if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same":
-        return PackedConv2d(matrix, layer, exact=exact)
+        return PackedConv2d(matrix, layer, exact=exact, blocks=blocks)
     return None
 
 
