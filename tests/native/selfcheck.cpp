@@ -94,6 +94,65 @@ bool check(const Case &c, int n, int k, int m, bool exact, int levels) {
   return true;
 }
 
+// The grid value nearest to x >= 0; a tie takes the even one of the two. Values stand in the order of their codes.
+float nearest(const std::vector<float> &grid, float x) {
+  size_t best = 0;
+  for (size_t i = 1; i < grid.size(); i++) {
+    const double here = std::fabs(double(grid[i]) - double(x)), there = std::fabs(double(grid[best]) - double(x));
+    if (here < there || (here == there && i % 2 == 0)) best = i;
+  }
+  return grid[best];
+}
+
+// Blocks of 16 along the middle axis, one value at a time, in the order of operations of the NVFP4 format.
+std::vector<float> rounded(const std::vector<float> &x, const nw_rounding &how) {
+  const std::vector<float> e2m1 = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  std::vector<float> e4m3, y(x.size());
+  for (int code = 0; code < 127; code++) e4m3.push_back(code < 8 ? std::ldexp(float(code), -9) : std::ldexp(float(8 + code % 8), code / 8 - 10));
+  float whole = 0;
+  for (float value : x) whole = std::max(whole, std::fabs(value));
+  const volatile float level = whole > 0 ? 2688.0f / whole : 1.0f, inverse = 1.0f / level, sixth = level * (1.0f / 6.0f);
+  for (int64_t o = 0; o < how.outer; o++)
+    for (int64_t first = 0; first < how.length; first += 16)
+      for (int64_t i = 0; i < how.inner; i++) {
+        const int64_t last = std::min(first + 16, how.length);
+        const auto at = [&](int64_t j) { return size_t((o * how.length + j) * how.inner + i); };
+        float most = 0;
+        for (int64_t j = first; j < last; j++) most = std::max(most, std::fabs(x[at(j)]));
+        const volatile float wanted = std::min(most * sixth, 448.0f);
+        const float scale = nearest(e4m3, wanted);
+        const volatile float step = scale * inverse, multiplier = scale > 0 ? 1.0f / step : 0.0f;
+        for (int64_t j = first; j < last; j++) {
+          const volatile float units = std::min(std::fabs(x[at(j)]) * multiplier, 6.0f);
+          const volatile float product = nearest(e2m1, units) * scale;
+          y[at(j)] = std::copysign(product / level, x[at(j)]);
+        }
+      }
+  return y;
+}
+
+// Against single values, and, where blocks are turned, drawn, square or chosen, against the plainest level. 0: all equal.
+int rounding_differs(const std::string &level) {
+  const int64_t shapes[][3] = {{5, 64, 1}, {3, 27, 1}, {1, 40, 64}, {2, 33, 17}, {2, 16, 3}, {4, 130, 9}};
+  int differ = 0;
+  for (const auto &shape : shapes)
+    for (int option = 0; option < 10; option++) {
+      nw_rounding how = {shape[0], 1, 1, shape[1], shape[2], 1, 77, option == 9, 1, option % 2, option / 4 % 2, option / 2 % 2 ? 0xa5c3 : -1, 1.0f};
+      if (option == 8) how.rows = how.outer, how.outer = 1, how.row_block = 16, how.signs = -1;
+      if (option == 9) how.rule = 0;
+      std::vector<float> x(size_t(shape[0] * shape[1] * shape[2])), y(x.size()), plain(x.size());
+      for (float &value : x) value = normal() * std::exp(3 * normal());
+      nw_set_isa("portable");
+      int bad = nw_round_blocks(&how, x.data(), plain.data()) != 0;
+      if (option == 0) bad |= rounded(x, how) != plain;
+      nw_set_isa(level.c_str());
+      bad |= nw_round_blocks(&how, x.data(), y.data()) != 0 || std::memcmp(y.data(), plain.data(), 4 * y.size()) != 0;
+      if (bad) std::printf("rounding (%d, %d, %d), option %d differs at %s\n", int(shape[0]), int(shape[1]), int(shape[2]), option, level.c_str());
+      differ += bad;
+    }
+  return differ;
+}
+
 }  // namespace
 
 int main() {
@@ -124,6 +183,8 @@ int main() {
               const int some[] = {0, 127, 7, 0, 1};
               if (!check(c, shape[0], shape[1], m, exact, some[done++ % 5])) failed++;
             }
+      failed += rounding_differs(level);
+      done += 60;
     }
     std::printf("%s: %d checks so far, %d failed\n", level.c_str(), done, failed);
   }

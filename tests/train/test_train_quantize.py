@@ -228,6 +228,19 @@ def test_a_weight_that_jumps_without_moving_is_put_into_its_bin():
         reset = OscillationReset(quantized, reset.reset)
         reset.load_state_dict(saved)  # an interruption at any step changes nothing
     assert sum(counts) == 1 and counts[7] == 1
+    assert reset.shares == {"": 1 / 1024}
+
+
+def test_watching_leaves_weights_where_they_are():
+    layer = nn.Linear(16, 16, bias=False)
+    quantized = quantize(layer, "nvfp4")
+    watch = OscillationReset(quantized, Reset(start=1, every=8, window=4, threshold=1e-6), watch_only=True)
+    for _ in range(5):
+        with torch.no_grad():
+            layer.weight.mul_(-1)
+        before = layer.weight.clone()
+        assert watch.after_step() == 0 and torch.equal(layer.weight, before)
+    assert watch.shares[""] > 0.5
 
 
 def test_the_rule_of_oscillation():

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ class Measure(Settings):
     name: str = Field(description="what the number is called")
     metric: str = Field(description="a metric of evaluate")
     claim: str | None = Field(None, description="the claim to take, where the metric makes several")
-    data: list[str] = Field(description="corpora as source/split, or files of items")
+    data: list[str] = Field([], description="corpora as source/split, or files of items; of a trained net the slices it is judged on")
     items: int | None = Field(None, gt=0, description="how many items of each set; all if absent")
     settings: dict[str, Any] = Field({}, description="of the metric")
 
@@ -31,6 +31,7 @@ class Compare(Settings):
 
     axis: str = Field(description="the axis whose values are compared, all others being equal")
     baseline: str = Field(description="the value that the others are compared with")
+    replicates: list[str] = Field([], description="axes that repeat a setting as seeds do, such as folds")
     published: dict[str, list[float]] = Field(
         {}, description="per comparison, the least and largest share of the lost quality that others report to recover"
     )
@@ -38,7 +39,9 @@ class Compare(Settings):
 
 class _Grid(Settings):
     name: str = Field(description="name of the study")
+    job: Literal["compress", "train"] = Field("compress", description="what a cell does with its recipe")
     model: str | None = Field(None, description="what is compressed, unless the command line says otherwise")
+    data: str | None = Field(None, description="slices to train on, unless the command line says otherwise")
     seeds: list[int] = Field(description="seeds; comparisons are paired by them")
     recipe: dict[str, Any] = Field(description="what all cells have in common")
     axes: dict[str, dict[str, dict[str, Any]]] = Field(description="axis -> value -> what it lays over the recipe")
@@ -69,7 +72,9 @@ class Study:
     """A grid as it was read and checked."""
 
     name: str
+    job: Literal["compress", "train"]
     model: str | None
+    data: str | None
     seeds: tuple[int, ...]
     axes: Mapping[str, Sequence[str]]
     cells: tuple[Cell, ...]
@@ -93,6 +98,10 @@ def load(source: str | Path | dict[str, Any]) -> Study:
             raise SettingsError(f"{where}: axis {axis!r} has no values")
     _known(compare.axis, grid.axes, f"{where}: compare.axis")
     _known(compare.baseline, grid.axes[compare.axis], f"{where}: compare.baseline")
+    for axis in compare.replicates:
+        _known(axis, grid.axes, f"{where}: compare.replicates")
+        if axis == compare.axis:
+            raise SettingsError(f"{where}: axis {axis!r} is compared, and cannot repeat settings as well")
     for row in grid.skip:
         for axis, value in row.items():
             _known(axis, grid.axes, f"{where}: skip")
@@ -100,12 +109,16 @@ def load(source: str | Path | dict[str, Any]) -> Study:
     measures = tuple(parse(Measure, row, f"{where}: measure {n}") for n, row in enumerate(grid.measure, 1))
     if not measures:
         raise SettingsError(f"{where}: nothing is measured; add a [[measure]] table")
+    if blind := [measure.name for measure in measures if grid.job == "compress" and not measure.data]:
+        raise SettingsError(f"{where}: measure {blind[0]!r} names no data")
     cells = tuple(_cells(grid))
     if not cells:
         raise SettingsError(f"{where}: no cell is left; the [[skip]] tables leave out every combination")
     return Study(
         grid.name,
+        grid.job,
         grid.model,
+        grid.data,
         tuple(grid.seeds),
         {axis: tuple(values) for axis, values in grid.axes.items()},
         cells,

@@ -29,10 +29,16 @@ class _Watch:
 
 
 class OscillationReset:
-    """Call ``after_step()`` after each optimizer step. Its state belongs into a checkpoint."""
+    """Call ``after_step()`` after each optimizer step. Its state belongs into a checkpoint.
 
-    def __init__(self, quantized: Quantized, reset: Reset | None = None) -> None:
-        """``reset``: by default the recipe's own. Raises: SettingsError: neither has one, or its window is longer than a period."""
+    ``shares``: of each layer's weights, those that oscillated in the last window that ended.
+    """
+
+    def __init__(self, quantized: Quantized, reset: Reset | None = None, *, watch_only: bool = False) -> None:
+        """``reset``: by default the recipe's own. ``watch_only``: shares are counted, weights stay where they are.
+
+        Raises: SettingsError: neither has a reset, or its window is longer than a period.
+        """
         reset = reset or quantized.recipe.reset
         if reset is None:
             raise SettingsError(
@@ -40,8 +46,9 @@ class OscillationReset:
             )
         if reset.window >= reset.every:
             raise SettingsError(f"reset: window = {reset.window} must be less than every = {reset.every}")
-        self.quantized, self.reset = quantized, reset
+        self.quantized, self.reset, self.watch_only = quantized, reset, watch_only
         self.steps = 0
+        self.shares: dict[str, float] = {}
         self._watched: dict[str, _Watch] = {}
 
     @torch.no_grad()
@@ -67,17 +74,24 @@ class OscillationReset:
         for name, watch in self._watched.items():
             where = oscillating(watch.jumped, watch.moved, self.reset.threshold)
             weight: Tensor = layers[name].weight  # pyright: ignore[reportAssignmentType]
-            weight.copy_(torch.where(where, watch.value, weight))
-            count += int(where.sum())
+            found = int(where.sum())
+            self.shares[name] = found / where.numel()
+            if not self.watch_only:
+                weight.copy_(torch.where(where, watch.value, weight))
+                count += found
         self._watched = {}
         return count
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps seen and the window in progress."""
-        return {"steps": self.steps, "watched": {name: dict(vars(watch)) for name, watch in self._watched.items()}}
+        """The steps seen, the last shares and the window in progress."""
+        return {
+            "steps": self.steps,
+            "shares": dict(self.shares),
+            "watched": {name: dict(vars(watch)) for name, watch in self._watched.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
+        self.steps, self.shares = state["steps"], dict(state["shares"])
         self._watched = {name: _Watch(**{k: v.clone() for k, v in w.items()}) for name, w in state["watched"].items()}
 
 

@@ -48,9 +48,8 @@ class _Call:
         found = getattr(self.rounding.recipe, role)
         if not isinstance(found, Operand):
             return None
-        forward = self.rounding.recipe.forward_w
-        same = role == "dgrad_w" and found == forward and found.rounding == "nearest" and found.format == "nvfp4-2d"
-        return None if same else found
+        same = role == "dgrad_w" and found == self.rounding.recipe.forward_w and found.rounding == "nearest"
+        return None if same and Rounder(found).square else found  # squares are the same for W and its transpose
 
     def rounder(self, role: str) -> Rounder:
         operand: Operand = getattr(self.rounding.recipe, role)

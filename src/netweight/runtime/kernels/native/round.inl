@@ -275,7 +275,24 @@ INLINE U number_of(const Lanes &lanes) {
   return out;
 }
 
-template <int K> INLINE void round_one(const RoundJob &job, const RoundRegion &region, const Lanes &lanes) {
+INLINE Scales amax_scales(const RoundJob &job, const Lanes &lanes, F largest) {
+  if (job.how.format == NW_ROUND_MXFP4) return mxfp4(largest, job.how.ratio);
+  return nvfp4(largest, job.how.ratio, 1.0f, level_of(job, lanes));
+}
+
+// One row of blocks under the plain rule: elements stay in registers from load to store.
+template <int K> INLINE void round_row(const RoundJob &job, const RoundRegion &region, const Lanes &lanes) {
+  F v[K];
+  load<K>(job, region, lanes, job.x, v);
+  turn<K>(job, region, false, v);
+  const Scales scales = amax_scales(job, lanes, largest_of<K>(v));
+  apply<K>(job, number_of(lanes), scales, v);
+  turn<K>(job, region, true, v);
+  store<K>(job, region, lanes, job.y, v);
+}
+
+// Several rows, or two rules of which the better is taken.
+template <int K> INLINE void round_rows(const RoundJob &job, const RoundRegion &region, const Lanes &lanes) {
   const nw_rounding &how = job.how;
   const int64_t row = how.mid * how.length * how.inner, row_numbers = how.mid * job.blocks * how.inner;
   F v[K], largest = {};
@@ -285,22 +302,20 @@ template <int K> INLINE void round_one(const RoundJob &job, const RoundRegion &r
     largest = larger(largest, largest_of<K>(v));
   }
   Scales scales;
-  if (how.format == NW_ROUND_MXFP4) {
-    scales = mxfp4(largest, how.ratio);
+  if (how.rule == 0) {
+    scales = amax_scales(job, lanes, largest);
   } else {
     const Level level = level_of(job, lanes);
-    const float widen = how.rule == 1 && how.stochastic ? UNBIASED : 1.0f;
+    const float widen = how.stochastic ? UNBIASED : 1.0f;
     scales = nvfp4(largest, how.ratio, widen, level);
-    if (how.rule == 1) {
-      const Scales four = nvfp4(largest, how.ratio, widen * 1.5f, level);
-      F error_six = {}, error_four = {};
-      for (int r = 0; r < region.rows; r++) {
-        if (region.rows > 1) load<K>(job, region, lanes, job.x + r * row, v);
-        error_six = error_of<K>(error_six, scales, job.divide, v);
-        error_four = error_of<K>(error_four, four, job.divide, v);
-      }
-      scales = better(scales, four, error_six, error_four);
+    const Scales four = nvfp4(largest, how.ratio, widen * 1.5f, level);
+    F error_six = {}, error_four = {};
+    for (int r = 0; r < region.rows; r++) {
+      if (region.rows > 1) load<K>(job, region, lanes, job.x + r * row, v);
+      error_six = error_of<K>(error_six, scales, job.divide, v);
+      error_four = error_of<K>(error_four, four, job.divide, v);
     }
+    scales = better(scales, four, error_six, error_four);
   }
   for (int r = 0; r < region.rows; r++) {
     if (region.rows > 1) load<K>(job, region, lanes, job.x + r * row, v);
@@ -397,14 +412,14 @@ template <class Each> INLINE void each_tile(const RoundJob &job, const RoundRegi
   job.how.inner >= LANES ? wide_lanes(job, region, begin, end, each) : narrow_lanes(job, region, begin, end, each);
 }
 
-inline void round_16(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end) {
-  each_tile(job, region, begin, end, [&](const Lanes &lanes) { round_one<16>(job, region, lanes); });
-}
-inline void round_32(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end) {
-  each_tile(job, region, begin, end, [&](const Lanes &lanes) { round_one<32>(job, region, lanes); });
+template <int K> INLINE void round_all(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end) {
+  if (region.rows == 1 && job.how.rule == 0)
+    each_tile(job, region, begin, end, [&](const Lanes &lanes) { round_row<K>(job, region, lanes); });
+  else
+    each_tile(job, region, begin, end, [&](const Lanes &lanes) { round_rows<K>(job, region, lanes); });
 }
 inline void round_any(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end) {
-  job.block == 16 ? round_16(job, region, begin, end) : round_32(job, region, begin, end);
+  job.block == 16 ? round_all<16>(job, region, begin, end) : round_all<32>(job, region, begin, end);
 }
 
 inline void measure(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end) {
