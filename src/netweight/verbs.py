@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netweight.evaluate import Task
     from netweight.jobs._estimate import DryRun
     from netweight.jobs._runs import Run
+    from netweight.jobs._training_study import TrainingFindings
     from netweight.jobs.bench import Benchmark
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.run import Generation
@@ -186,20 +187,22 @@ def study(
     *,
     out: str | Path,
     model: str | None = None,
+    data: str | None = None,
     workers: int = 1,
     threads: int = 1,
     retry_failed: bool = False,
     progress: Progress | None = None,
-) -> Findings:
+) -> Findings | TrainingFindings:
     """Run a grid of recipes and say what the differences show.
 
-    Each recipe compresses the model, and the result is measured. Cells are kept as they are done: the
+    Each recipe compresses the model, or trains a net, and the result is measured. Cells are kept as they are done: the
     same command goes on where it was interrupted, and does again only what changed.
 
     Args:
       grid: the study (TOML): a common recipe, axes that are laid over it, seeds, what to measure, what to compare.
       out: folder for cells and findings.
       model: what is compressed; by default what the study names.
+      data: slices that nets are trained on; by default what the study names.
       workers: cells done at once, each in a process of its own.
       threads: threads of each.
       retry_failed: do cells again that failed before.
@@ -215,6 +218,7 @@ def study(
         grid,
         out=out,
         model=model,
+        data=data,
         workers=workers,
         threads=threads,
         retry_failed=retry_failed,

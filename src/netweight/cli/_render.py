@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netweight.claim import Claim
     from netweight.jobs._estimate import DryRun
     from netweight.jobs._runs import Run
+    from netweight.jobs._training_study import TrainingFindings
     from netweight.jobs.bench import Benchmark, Speed
     from netweight.jobs.doctor import Checkup
     from netweight.jobs.study import Findings
@@ -324,6 +325,21 @@ def _comparison(row: Recovery, baseline: str) -> RenderableType:
     return grid
 
 
+def _training_findings(findings: TrainingFindings) -> RenderableType:
+    """A paragraph for each finding; sentences are the findings' own."""
+    failed = [row for row in findings.cells if "failure" in row]
+    done = len(findings.cells) - len(failed)
+    made = " on phantoms, which say nothing about patients" if findings.phantom else ""
+    lines: list[RenderableType] = [Text(f"{findings.name}: {done} of {len(findings.cells)} cells done{made}")]
+    lines += [Text(f"failed: {_cell(row)}: {row['failure']}", style=STYLE["warning"]) for row in failed]
+    for row in findings.comparisons:
+        lines += [Text(""), Text(row.words())]
+    for name, found in (*findings.shares.items(), *findings.ranks.items()):
+        lines += [Text(""), Text(name, style="bold"), Text(found.words())]
+    lines += [Text(f"left out: {why}", style=STYLE["warning"]) for why in findings.left_out]
+    return Group(*lines, Text(""), _path(findings.path / "study.json"))
+
+
 def _run(run: Run) -> RenderableType:
     history = run.training["history"]
     head = Text(
@@ -349,6 +365,7 @@ TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "Path": _path,
     "PosixPath": _path,
     "Run": _run,
+    "TrainingFindings": _training_findings,
     "Verification": _verification,
     "Weighing": _weighing,
 }

@@ -1,4 +1,4 @@
-"""study: run a grid of recipes, cell by cell and resumable, and say what it shows."""
+"""study: run a grid of recipes, of compression or of training, cell by cell and resumable, and say what it shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from netweight import recipe as recipes
 from netweight.data import corpora, corpus
 from netweight.errors import SettingsError
 from netweight.files import write_atomically
-from netweight.jobs import _cell
+from netweight.jobs import _cell, _training_study
+from netweight.jobs._training_study import TrainingFindings
 from netweight.progress import Progress, silent
 from netweight.study import Cell, Recovery, Study, Task, load, recovery, run, settled
 
@@ -38,15 +39,20 @@ def study(
     *,
     out: str | Path,
     model: str | None = None,
+    data: str | None = None,
     workers: int = 1,
     threads: int = 1,
     retry_failed: bool = False,
     progress: Progress | None = None,
-) -> Findings:
+) -> Findings | TrainingFindings:
     """See ``netweight.study``."""
     if workers < 1 or threads < 1:
         raise SettingsError(f"workers = {workers}, threads = {threads}: both must be 1 or more")
     plan = load(grid)
+    if plan.job == "train":
+        return _trained(plan, data, model, Path(out), workers, threads, retry_failed, progress or silent)
+    if data is not None:
+        raise SettingsError(f"{plan.name} compresses a model; --data is for studies of training")
     source = model or plan.model
     if not source:
         raise SettingsError(f"{plan.name}: names no model; pass --model")
@@ -62,6 +68,26 @@ def study(
     findings = _concluded(plan, tasks, found, folder)
     _write(findings, plan, source, opened.sha256)
     return findings
+
+
+def _trained(
+    plan: Study,
+    data: str | None,
+    model: str | None,
+    out: Path,
+    workers: int,
+    threads: int,
+    retry_failed: bool,
+    progress: Progress,
+) -> TrainingFindings:
+    source = data or plan.data
+    if model is not None:
+        raise SettingsError(f"{plan.name} trains nets that its recipes name; --model is for studies of compression")
+    if not source:
+        raise SettingsError(f"{plan.name}: names no slices to train on; pass --data")
+    return _training_study.study(
+        plan, source, out=out, workers=workers, threads=threads, retry_failed=retry_failed, progress=progress
+    )
 
 
 def _context(opened: models.Model, plan: Study, threads: int) -> dict[str, Any]:

@@ -21,7 +21,9 @@ class Measure(Settings):
     name: str = Field(description="what the number is called")
     metric: str = Field(description="a metric of evaluate")
     claim: str | None = Field(None, description="the claim to take, where the metric makes several")
-    data: list[str] = Field([], description="corpora as source/split, or files of items; of a trained net the slices it is judged on")
+    data: list[str] = Field(
+        [], description="corpora as source/split, or files of items; of a trained net the slices it is judged on"
+    )
     items: int | None = Field(None, gt=0, description="how many items of each set; all if absent")
     settings: dict[str, Any] = Field({}, description="of the metric")
 

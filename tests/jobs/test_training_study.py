@@ -1,0 +1,133 @@
+"""A study of training: cells in processes, and findings from tables whose answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import netweight
+from netweight.errors import SettingsError
+from netweight.jobs._training_study import concluded
+from netweight.study import load
+
+GRID = {
+    "name": "tiny",
+    "job": "train",
+    "data": "phantom:12x6",
+    "seeds": [1],
+    "recipe": {
+        "net": {"use": "vit"},
+        "data": {"size": 32, "split": {"shares": [0.5, 0.25, 0.25]}},
+        "training": {"epochs": 1, "batch": 16, "slices": 16},
+    },
+    "axes": {"recipe": {"baseline": {"qat": {"use": "baseline"}}, "nvfp4": {"qat": {"use": "nvfp4"}}}},
+    "measure": [{"name": "AUPRC", "metric": "auprc"}],
+    "compare": {"axis": "recipe", "baseline": "baseline"},
+}
+
+
+def test_cells_are_trained_and_kept(tmp_path):
+    found = netweight.study(GRID, out=tmp_path, workers=2)
+    assert [("failure" in row, row["recipe"]) for row in found.cells] == [(False, "baseline"), (False, "nvfp4")]
+    assert found.phantom and found.comparisons[0].n == 1
+    first = (tmp_path / "study.json").read_bytes()
+    runs = sorted(tmp_path.glob("cells/*/run/training.json"))
+    stamps = [path.stat().st_mtime_ns for path in runs]
+    assert len(runs) == 2
+    again = netweight.study(GRID, out=tmp_path, workers=1)
+    assert again == found and (tmp_path / "study.json").read_bytes() == first
+    assert [path.stat().st_mtime_ns for path in runs] == stamps
+    a, b = (json.loads(path.read_text()) for path in runs)
+    assert a["split"]["sha256"] == b["split"]["sha256"]
+
+
+def wide(**compare):
+    """Two nets, two recipes besides the baseline, two folds, three seeds."""
+    grid = {**GRID, "seeds": [1, 2, 3]}
+    grid["axes"] = {
+        "net": {"cnn": {"net": {"use": "cnn"}}, "vit": {}},
+        "fold": {"a": {}, "b": {"data": {"split": {"seed": 2}}}},
+        "recipe": {**GRID["axes"]["recipe"], "sr": {"qat": {"use": "nvfp4-sr"}}},
+    }
+    grid["compare"] = {"axis": "recipe", "baseline": "baseline", "replicates": ["fold"], **compare}
+    return load(grid)
+
+
+LOSS = {("cnn", "nvfp4"): 0.10, ("cnn", "sr"): 0.05, ("vit", "nvfp4"): 0.02, ("vit", "sr"): 0.01}
+
+
+def results(plan, *, failing=()):
+    """AUPRC by a rule: a level for the net, what the recipe takes away, and a little for seed and fold that both sides share."""
+    keys = [str(number) for number in range(len(plan.cells))]
+    found = {}
+    for key, cell in zip(keys, plan.cells, strict=True):
+        net, recipe, fold = cell.values["net"], cell.values["recipe"], cell.values["fold"]
+        level = {"cnn": 0.7, "vit": 0.8}[net] + 0.01 * cell.seed + 0.03 * (fold == "b")
+        wobble = 0.001 * ((cell.seed * 7 + 3 * (fold == "b") + len(recipe)) % 5 - 2)
+        value = level - LOSS.get((net, recipe), 0.0) + wobble * (recipe != "baseline")
+        number = {"value": value, "better": "higher", "unit": "fraction", "n": 9}
+        found[key] = {"value": {"measures": {"AUPRC": number}, "run": {"steps": 1}}}
+        if (net, recipe, fold, cell.seed) in failing:
+            found[key] = {"failure": "it fell over"}
+    return keys, found
+
+
+def test_settings_are_compared_on_the_seeds_and_folds_that_both_have(tmp_path):
+    plan = wide()
+    keys, found = results(plan)
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    by_name = {row.name: row for row in findings.comparisons}
+    assert set(by_name) == {"cnn nvfp4", "cnn sr", "vit nvfp4", "vit sr"}
+    for (net, recipe), down in LOSS.items():
+        row = by_name[f"{net} {recipe}"]
+        assert row.n == 6 and row.difference == pytest.approx(-down, abs=0.002)
+        assert row.interval[0] < -down < row.interval[1] or abs(row.difference + down) < 0.002
+    assert findings.shares["AUPRC"].part("net").share > 0.4
+    assert findings.ranks["AUPRC"].items == ("baseline", "sr", "nvfp4") and findings.ranks["AUPRC"].w > 0.99
+
+
+def test_a_failed_cell_costs_its_pair_and_nothing_else(tmp_path):
+    plan = wide()
+    keys, found = results(plan, failing={("cnn", "sr", "b", 2)})
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    assert {row.name: row.n for row in findings.comparisons} == {"cnn nvfp4": 6, "cnn sr": 5, "vit nvfp4": 6, "vit sr": 6}
+    assert [row["failure"] for row in findings.cells if "failure" in row] == ["it fell over"]
+    assert findings.shares["AUPRC"].missing == 1
+
+
+def test_what_cannot_be_found_is_said(tmp_path):
+    plan = load(GRID)
+    keys = ["0", "1"]
+    number = {"value": 0.5, "better": "higher", "unit": "fraction", "n": 9}
+    found = {key: {"value": {"measures": {"AUPRC": number}, "run": {}}} for key in keys}
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    assert len(findings.left_out) == 1 and findings.left_out[0].startswith("AUPRC: ")
+
+
+@pytest.mark.parametrize(
+    "parts, given, words",
+    [
+        ({}, {"model": "x"}, "--model is for studies of compression"),
+        ({"data": None}, {}, "pass --data"),
+        ({"recipe": {"net": {"use": "vitt"}}}, {}, "did you mean 'vit'"),
+        ({"compare": {"axis": "recipe", "baseline": "baseline", "replicates": ["fold"]}}, {}, "'fold' is none of"),
+        ({"compare": {"axis": "recipe", "baseline": "baseline", "replicates": ["recipe"]}}, {}, "cannot repeat"),
+        ({"job": "compress", "data": None}, {}, "names no data"),
+    ],
+)
+def test_what_is_wrong_with_a_grid_is_said_before_the_first_cell(parts, given, words, tmp_path):
+    grid = {key: value for key, value in {**GRID, **parts}.items() if value is not None}
+    with pytest.raises(SettingsError, match=words):
+        netweight.study(grid, out=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_shows_findings_as_paragraphs(tmp_path, capsys):
+    from netweight.cli._render import show
+
+    plan = wide()
+    keys, found = results(plan)
+    show(concluded(plan, keys, found, tmp_path, phantom=True))
+    shown = capsys.readouterr().out
+    assert "36 of 36 cells done on phantoms" in shown and "matters most" in shown
