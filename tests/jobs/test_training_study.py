@@ -91,7 +91,12 @@ def test_a_failed_cell_costs_its_pair_and_nothing_else(tmp_path):
     plan = wide()
     keys, found = results(plan, failing={("cnn", "sr", "b", 2)})
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
-    assert {row.name: row.n for row in findings.comparisons} == {"cnn nvfp4": 6, "cnn sr": 5, "vit nvfp4": 6, "vit sr": 6}
+    assert {row.name: row.n for row in findings.comparisons} == {
+        "cnn nvfp4": 6,
+        "cnn sr": 5,
+        "vit nvfp4": 6,
+        "vit sr": 6,
+    }
     assert [row["failure"] for row in findings.cells if "failure" in row] == ["it fell over"]
     assert findings.shares["AUPRC"].missing == 1
 

@@ -20,15 +20,20 @@ import netweight
 import tiny
 from netweight import recipe, registry
 from netweight.errors import SettingsError
+from netweight.evaluate import mask_metrics
 from netweight.jobs import _cell
 from netweight.jobs.compress import compress
+from netweight.models import nets
 from netweight.settings import parse
 from netweight.study import Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
 from netweight.study._pairs import fieller, seeds_needed, sign_flip
+from netweight.train import TrainRecipe, load_recipe
+from netweight.train import recipe as qat
 from study.cells import double
 from tiny_lm import tiny_llama, tiny_tokenizer
 
+METRICS = "netweight.evaluate.metrics"
 GRID = {
     "name": "test",
     "seeds": [0, 1, 2],
@@ -326,8 +331,15 @@ def test_a_study_without_a_model_says_so(tmp_path):
 def test_every_study_that_comes_along_can_be_read_with_all_its_recipes(path):
     found = load(path)
     for cell in found.cells:
-        recipe.load(dict(cell.recipe))
+        of = load_recipe(dict(cell.recipe)) if found.job == "train" else recipe.load(dict(cell.recipe))
+        if isinstance(of, TrainRecipe):
+            assert of.net.size in nets.sizes(of.net.use) and qat(of.qat.use).name == of.qat.use
     for measure in found.measures:
+        if found.job == "train":
+            assert measure.metric in {
+                q.name for name in mask_metrics() for q in registry.find(METRICS, name).QUANTITIES
+            }
+            continue
         plugin = registry.find("netweight.evaluate.metrics", measure.metric)
         parse(plugin.Settings, measure.settings, measure.name)
         assert measure.claim in (None, *(quantity.name for quantity in plugin.QUANTITIES))
