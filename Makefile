@@ -83,7 +83,7 @@ bench-minilm: install
 	$(PY) benchmarks/minilm.py --out $(RECORD)
 
 bench-kernels: install
-	$(PY) benchmarks/kernels.py --out $(RECORD)
+	$(PY) benchmarks/products.py --out $(RECORD)
 
 readme: install
 	$(PY) benchmarks/readme_tables.py

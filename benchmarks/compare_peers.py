@@ -62,6 +62,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pair", action="append", default=[], metavar="A,B", help="report perplexity of A minus B")
     parser.add_argument("--bits", type=int, default=3)
     parser.add_argument("--group", type=int, default=64)
+    parser.add_argument(
+        "--format", choices=("", "nvfp4"), default="", help="nvfp4 in place of integers; --bits 4 --group 16 with it"
+    )
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
@@ -102,7 +105,7 @@ def compress(given: argparse.Namespace, who: Contestant, tokens: Path, repeat: i
     out = given.work / f"{who.peer}_{who.variant}_{repeat}"
     command = [interpreters.get(who.peer, sys.executable), PEERS / DRIVERS[who.peer], "--variant", who.variant]
     command += ["--model-dir", given.model_dir, "--tokens", tokens, "--bits", given.bits, "--group", given.group]
-    command += ["--threads", given.threads, "--out", out]
+    command += ["--threads", given.threads, "--out", out, *(["--format", given.format] if given.format else [])]
     ended, begun = out / "result.json", given.work / f"{out.name}.json"
     if ended.exists():
         frame = json.loads(begun.read_text(encoding="utf-8"))
@@ -235,7 +238,7 @@ def machine(given: argparse.Namespace) -> dict[str, Any]:
 def page(given: argparse.Namespace, summary: dict[str, Any], facts: dict[str, Any]) -> str:
     """The record's README."""
     lines = [
-        f"# int{given.bits}-g{given.group}, {given.samples} x {given.length} calibration tokens",
+        f"# {given.format or f'int{given.bits}-g{given.group}'}, {given.samples} x {given.length} calibration tokens",
         "",
         f"{facts['cpu']}, {facts['threads']} threads of {facts['cores']}; {facts['date']}; {given.repeats} interleaved repeats, "
         f"{given.at_once} contestants at a time.",

@@ -1,8 +1,6 @@
 """Time of one training step of a block with one loss and with another, interleaved, on a real model's own activations.
 
-    python -P benchmarks/training.py --model-dir reference --tokens tokens.safetensors --out benchmarks/records/DATE_training_HARDWARE
-
-(``-P``, or transformers takes the ``kernels.py`` of this folder for a package of that name.)
+    python benchmarks/training.py --model-dir reference --tokens tokens.safetensors --out benchmarks/records/DATE_training_HARDWARE
 
 A step is what ``Trainer`` does: weights from what is trained, the batches through the block and back, the optimizer. Steps of the
 two losses alternate, so that a busy moment falls on both; the ratio is that of neighbours, its median with an interval over pairs.

@@ -39,6 +39,19 @@ class Job:
     out: Path
     threads: int
     variant: str
+    format: str = (
+        ""  # "" for integers of ``bits`` bits in groups of ``group``; or "nvfp4", whose bits are 4 and group 16
+    )
+
+    @property
+    def number_format(self) -> str:
+        """As netweight calls it."""
+        return self.format or f"int{self.bits}-g{self.group}"
+
+    def integers_only(self) -> None:
+        """For a driver that knows no other format."""
+        if self.format:
+            raise SystemExit(f"this driver has no {self.format}")
 
     def windows(self) -> torch.Tensor:
         """(N, L) int64 calibration windows."""
@@ -69,6 +82,7 @@ def parse_job(variants: tuple[str, ...]) -> Job:
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--bits", type=int, default=3)
     parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--format", choices=("", "nvfp4"), default="")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--variant", choices=variants, default=variants[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to create")

@@ -50,6 +50,7 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     job = _measure.parse_job(("rtn", "rtn-sym", "rtn-neuqi", "signround", "signround-amp"))
+    job.integers_only()
     windows, packed, clock = job.windows(), job.out / "packed", _measure.Clock()
     with clock.phase("load"):
         model = AutoModelForCausalLM.from_pretrained(job.model_dir, dtype=torch.float32)

@@ -50,6 +50,7 @@ def fallbacks(log: dict[str, list[dict[str, str]]]) -> list[str]:
 
 def main() -> None:
     job = _measure.parse_job(("gptq", "gptq-sym"))
+    job.integers_only()
     config = QuantizeConfig(
         bits=job.bits,
         group_size=job.group,

@@ -1,4 +1,4 @@
-"""llm-compressor on the given windows: asymmetric integer groups, every linear layer except ``lm_head``.
+"""llm-compressor on the given windows: asymmetric integer groups (or its NVFP4A16), every linear layer except ``lm_head``.
 
 Variants: ``gptq`` is its GPTQModifier with its defaults (damping 0.01, blocks of 128 columns, activation order
 "static"); ``rtn`` its QuantizationModifier. The library stores scales in the model's own type, so a float32 model costs
@@ -12,7 +12,7 @@ import _measure
 _measure.quiet_hub()
 
 import torch
-from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
 from llmcompressor import oneshot
 from llmcompressor.modifiers import Modifier
 from llmcompressor.modifiers.gptq import GPTQModifier
@@ -26,6 +26,8 @@ BATCH_WINDOWS = 8
 
 def recipe(job: _measure.Job) -> Modifier:
     weights = QuantizationArgs(num_bits=job.bits, type="int", strategy="group", group_size=job.group, symmetric=False)
+    if job.format == "nvfp4":
+        weights = preset_name_to_scheme("NVFP4A16", ["Linear"]).weights
     groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
     kind = QuantizationModifier if job.variant == "rtn" else GPTQModifier
     return kind(config_groups=groups, ignore=["lm_head"])
@@ -63,7 +65,12 @@ def main() -> None:
         job,
         peer="llm-compressor",
         package="llmcompressor",
-        settings={"symmetric": False, "ignore": ["lm_head"], "dtype": str(dtype), "batch_windows": BATCH_WINDOWS},
+        settings={
+            "symmetric": job.format == "nvfp4",
+            "ignore": ["lm_head"],
+            "dtype": str(dtype),
+            "batch_windows": BATCH_WINDOWS,
+        },
         clock=clock,
         weights=decoded(str(packed)),
         packed=packed,

@@ -44,7 +44,7 @@ STEPS: dict[str, list[dict[str, Any]]] = {
 
 def steps(job: _measure.Job) -> list[dict[str, Any]]:
     """The variant's steps, each with the number format of the job."""
-    format = {"format": f"int{job.bits}-g{job.group}"}
+    format = {"format": job.number_format}
     return [step if step["use"] == "e2e_scales" else step | format for step in STEPS[job.variant]]
 
 
