@@ -1,6 +1,6 @@
 """Packed kernels beside this machine's own read speed, and beside torch's, interleaved in one process.
 
-    python benchmarks/kernels.py --out benchmarks/records/DATE_kernels_HARDWARE [--threads 1] \\
+    python benchmarks/products.py --out benchmarks/records/DATE_kernels_HARDWARE [--threads 1] \\
         [--python llama.cpp=PYTHON] [--python others=PYTHON]
 
 Rivals run where the interpreter of an environment that holds them is given (benchmarks/README.md tells how to make one):
