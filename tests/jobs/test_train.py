@@ -115,8 +115,20 @@ def test_an_interrupted_run_ends_in_the_same_bytes(run, tmp_path):
     assert (out / STATE).is_file() and not _runs.is_run(out)
     resumed = trained(out)
     assert resumed.weights_sha256 == run.weights_sha256
-    assert resumed.training["history"] == run.training["history"]
+    for name in ("training.json", "recipe.toml", "weights.safetensors", "packed/netweight.json"):
+        assert (out / name).read_bytes() == (run.path / name).read_bytes()
     assert [c.value for c in resumed.claims()] == [c.value for c in run.claims()]
+
+
+def test_a_run_that_was_killed_while_it_was_judged_is_judged_all_the_same(run, tmp_path):
+    def progress(what, done, total, note=""):
+        if what.startswith("mask_"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(tmp_path / "run", progress=progress)
+    assert not _runs.is_run(tmp_path / "run")
+    assert [c.value for c in trained(tmp_path / "run").claims()] == [c.value for c in run.claims()]
 
 
 def test_a_run_that_is_done_is_not_done_again(run):

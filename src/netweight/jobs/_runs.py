@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netweight import data, models, provenance
-from netweight.claim import Claim, read_claims
+from netweight.claim import Claim, read_claims, write_claims
 from netweight.data import Segmentation, Split
 from netweight.errors import ArtifactError, CorruptError
 from netweight.evaluate import Masked, Subject, mask_metrics, task
@@ -21,13 +21,14 @@ from netweight.files import in_place_of, write_atomically
 from netweight.train import Quantized, Shown, TrainRecipe, divided, load_recipe, quantize
 
 TRAINING, RECIPE, WEIGHTS, CLAIMS = "training.json", "recipe.toml", "weights.safetensors", "claims.jsonl"
+TIMES = "run.json"  # the only file that differs from one making to the next
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished run as it lies on the disk.
 
-    ``training`` holds the slices' and the split's provenance, the history, the layers and their arithmetic, times.
+    ``training`` holds the slices' and the split's provenance, the history, the layers and their arithmetic.
     """
 
     path: Path
@@ -66,14 +67,19 @@ def read(folder: str | Path) -> Run:
     return found
 
 
-def keep(folder: Path, net: nn.Module, recipe: TrainRecipe, training: Mapping[str, Any]) -> Run:
-    """Write weights, recipe and, last of all, what says that the run is finished."""
+def with_weights(folder: Path, net: nn.Module, recipe: TrainRecipe, training: Mapping[str, Any]) -> Run:
+    """Write the weights; the run is not finished yet."""
     with in_place_of(folder / WEIGHTS) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, temporary)
-    write_atomically(folder / RECIPE, recipe.to_toml())
-    table = {**training, "weights_sha256": provenance.sha256_of_file(folder / WEIGHTS)}
-    write_atomically(folder / TRAINING, json.dumps(table, indent=1, sort_keys=True, allow_nan=False))
-    return Run(folder, recipe, table)
+    return Run(folder, recipe, {**training, "weights_sha256": provenance.sha256_of_file(folder / WEIGHTS)})
+
+
+def finish(run: Run, claims: Sequence[Claim], seconds: float) -> None:
+    """Write what was measured, the recipe, the time it took and, last of all, what says that the run is finished."""
+    write_atomically(run.path / TIMES, json.dumps({"seconds": seconds}))
+    write_claims(run.path / CLAIMS, claims)
+    write_atomically(run.path / RECIPE, run.recipe.to_toml())
+    write_atomically(run.path / TRAINING, json.dumps(run.training, indent=1, sort_keys=True, allow_nan=False))
 
 
 def net_of(run: Run) -> tuple[nn.Module, Quantized]:

@@ -18,7 +18,7 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """``what``: data, recipe, measures, threads. A cell that was killed goes on where its training was.
 
     Returns:
-      ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, seconds, why training ended.
+      ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended.
     """
     run = train(dict(what["recipe"]), data=what["data"], out=Path(folder) / MADE, threads=int(what["threads"]))
     claims = run.claims()
@@ -30,7 +30,6 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
             "best": history["best"],
             "steps": history["steps"],
             "ended": history["ended"],
-            "seconds": run.training["seconds"],
         },
     }
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netweight import data, provenance
-from netweight.claim import Claim, write_claims
+from netweight.claim import Claim
 from netweight.data import Segmentation, Split
 from netweight.errors import DataError, ExistsError
 from netweight.evaluate import run as judge
@@ -82,11 +82,10 @@ def train(
             "packed": _packed(net, quantized, slices, split, folder, progress),
             "teacher": None if master is None else master.weights_sha256,
             "environment": provenance.environment(threads=torch.get_num_threads()),
-            "seconds": time.monotonic() - begun,
         }
-        run = _runs.keep(folder, net, chosen, training)
+        run = _runs.with_weights(folder, net, chosen, training)
         claims = _judged(run, net, slices, split, _command(recipe, data, out, teacher, threads), progress)
-    write_claims(folder / _runs.CLAIMS, claims)
+    _runs.finish(run, claims, time.monotonic() - begun)
     for name in (STATE, BEGUN):
         (folder / name).unlink(missing_ok=True)
     return run
