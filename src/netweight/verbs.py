@@ -226,20 +226,31 @@ def study(
     )
 
 
-def report(artifacts: Folder | Sequence[Folder], *, out: str | Path | None = None) -> Path:
-    """Write one self-contained HTML page about artifacts.
+def report(
+    artifacts: Folder | Run | Sequence[Folder | Run],
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one self-contained HTML page about artifacts, or about training runs.
+
+    Runs that were tested on the same slices are paired with the first of them. Their test slices are predicted again
+    for pictures of what was found and missed; where the slices are no longer found, the page is made without.
 
     Args:
-      artifacts: one or more artifact folders that have been evaluated.
+      artifacts: one or more artifact folders that have been evaluated, or one or more folders of training runs; not both.
       out: the file to write; by default report.html in the first folder.
+      progress: called as pieces of the work are done; only in Python.
     Returns:
       The file written.
     Raises:
+      SettingsError: runs and artifacts in one call.
       EvidenceError: a folder holds no claims.
+      ArtifactError: a run is not finished, or damaged.
     """
     from netweight.jobs.report import report as job
 
-    return job(artifacts, out=out)
+    return job(artifacts, out=out, progress=progress)
 
 
 def verify(

@@ -58,19 +58,29 @@ def cards(inputs: Sequence[ReportInput], table: VerdictTable) -> tuple[Card, ...
 
 def environments(inputs: Sequence[ReportInput]) -> tuple[Facts, ...]:
     """The different machines and software the claims were measured on."""
-    return tuple(dict.fromkeys(facts(claim.environment) for i in inputs for claim in i.claims if claim.environment))
+    return environments_of([claim for i in inputs for claim in i.claims])
+
+
+def environments_of(claims: Sequence[Claim]) -> tuple[Facts, ...]:
+    return tuple(dict.fromkeys(facts(claim.environment) for claim in claims if claim.environment))
 
 
 def claims(inputs: Sequence[ReportInput]) -> tuple[ClaimView, ...]:
     """Every claim given, once, the original's first."""
     given = {claim.to_json() for i in inputs for claim in i.claims}
-    known = environments(inputs)
-    original = original_name(inputs)
-    return tuple(
-        _claim(claim, heading, original, known)
+    shown = {
+        heading: [claim for claim in found if claim.to_json() in given]
         for heading, found in claims_by_subject(inputs).items()
-        for claim in found
-        if claim.to_json() in given
+    }
+    return claim_views(shown, original_name(inputs), environments(inputs))
+
+
+def claim_views(
+    claims_by_heading: Mapping[str, Sequence[Claim]], original: str, known: Sequence[Facts]
+) -> tuple[ClaimView, ...]:
+    """These claims; ``known`` are the environments, which they name by number."""
+    return tuple(
+        _claim(claim, heading, original, known) for heading, found in claims_by_heading.items() for claim in found
     )
 
 

@@ -35,10 +35,14 @@ def report(inputs: Sequence[ReportInput], out: Path) -> Path:
       EvidenceError: no artifact, two of one name, artifacts of different originals, or no such folder.
     """
     check(inputs)
-    out = Path(out)
+    return written(Path(out), html(inputs))
+
+
+def written(out: Path, text: str) -> Path:
+    """The page in its file. Raises: EvidenceError: no such folder."""
     if not out.parent.is_dir():
         raise EvidenceError(f"{out}: the folder {out.parent} does not exist; create it first, or choose another place")
-    write_atomically(out, html(inputs))
+    write_atomically(out, text)
     return out
 
 
@@ -65,10 +69,11 @@ def html(inputs: Sequence[ReportInput]) -> str:
         "environments": _page.environments(inputs),
         "artifacts": _page.artifacts(inputs),
     }
-    return _templates().get_template("report.html").render(sections)
+    return templates().get_template("report.html").render(sections)
 
 
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """Where pages are made: what a template does not know is an error, and no text of others is taken for markup."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("netweight.evidence"),
         autoescape=True,

@@ -51,6 +51,18 @@ def axes(width_in: float, height_in: float, *, left_in: float) -> Axes:
     return drawn.subplots()
 
 
+def stacked(width_in: float, heights_in: tuple[float, float], *, left_in: float) -> tuple[Axes, Axes]:
+    """Two plots that share what is across, the first above the second."""
+    height = sum(heights_in)
+    drawn = Figure(figsize=(width_in, height))
+    FigureCanvasSVG(drawn)
+    drawn.subplots_adjust(
+        left=left_in / width_in, right=1 - 0.14 / width_in, bottom=0.5 / height, top=1 - 0.3 / height, hspace=0.12
+    )
+    above, below = drawn.subplots(2, 1, sharex=True, height_ratios=heights_in)
+    return above, below
+
+
 def inline(plot: Axes, *, name: str, title: str, description: str) -> str:
     """The plot as one ``<svg>`` element for an HTML page: scales to its container, reads aloud as title and description.
 

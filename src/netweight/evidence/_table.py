@@ -96,7 +96,7 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
     """One subject's cell. Exact numbers are compared as a ratio; random ones only where a paired comparison was made."""
     claims, ours = row.get(subject, ()), row.get(original, ())
     if not claims:
-        by_definition = subject == original and any(claim.comparison for found in row.values() for claim in found)
+        by_definition = subject == original and any(_relative(claim) for found in row.values() for claim in found)
         return Cell("the reference itself" if by_definition else MISSING, tone="missing")
     claim, reference = claims[0], ours[0] if ours else None
     cell = claim_cell(claim, original=reference.subject if reference else _reference(claim))
@@ -107,9 +107,14 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
         cell = replace(cell, difference="", verdict="", tone="plain")
     if is_exact(claim):
         cell = replace(cell, difference=_ratio(claim, reference) if reference else "")
-    elif claim.comparison is None and reference is not None:
+    elif claim.comparison is None and reference is not None and not _relative(claim):
         cell = replace(cell, verdict="not compared")
     return _marked(cell, claims)
+
+
+def _relative(claim: Claim) -> bool:
+    """Can this number exist only beside the reference's?"""
+    return claim.comparison is not None or claim.metric.endswith("_ratio")
 
 
 def _reference(claim: Claim) -> str:

@@ -26,6 +26,23 @@ NAMES = {
     "multiple_choice_raw": "multiple choice, raw",
     "multiple_choice_normalised": "multiple choice, length-normalised",
     "sts_spearman": "STS Spearman",
+    "auprc": "AUPRC",
+    "auprc_ratio": "AUPRC over the reference's",
+    "roc_auc": "ROC-AUC",
+    "recall_at_fpr": "recall at a fixed false-positive rate",
+    "aupro": "AUPRO",
+    "pixel_recall": "recall of pixels",
+    "pixel_precision": "precision of pixels",
+    "pixel_f2": "F2 of pixels",
+    "pixel_dice": "Dice over all pixels",
+    "pixel_iou": "IoU over all pixels",
+    "pixel_soft_dice": "soft Dice over all pixels",
+    "patient_recall": "recall per patient",
+    "patient_dice": "Dice per patient",
+    "patient_iou": "IoU per patient",
+    "lesion_recall": "lesions found",
+    "false_lesions_per_slice": "false lesions per slice",
+    "pixel_ece": "calibration error of pixels (ECE)",
 }
 
 

@@ -1,9 +1,10 @@
-"""report: one page from the claims, ledgers and manifests of artifacts."""
+"""report: one page from the claims, ledgers and manifests of artifacts, or from training runs."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,48 @@ from typing import Any
 from netweight.artifact import Artifact, open_artifact, readable_errors
 from netweight.claim import Claim
 from netweight.errors import EvidenceError, SettingsError
-from netweight.evidence import ReportInput
+from netweight.evidence import ReportInput, run_report
 from netweight.evidence import report as write
-from netweight.jobs import _overlaps
+from netweight.jobs import _overlaps, _run_evidence, _runs
+from netweight.jobs._runs import Run
+from netweight.jobs.train import BEGUN
+from netweight.progress import Progress, silent
 
 
-def report(artifacts: Any, *, out: str | Path | None = None) -> Path:
+def report(artifacts: Any, *, out: str | Path | None = None, progress: Progress | None = None) -> Path:
     """See ``netweight.report``."""
     sources = list(artifacts) if isinstance(artifacts, list | tuple) else [artifacts]
     if not sources:
-        raise SettingsError("nothing to report on; name at least one artifact folder")
+        raise SettingsError("nothing to report on; name at least one artifact folder or training run")
+    runs = [source for source in sources if _of_training(source)]
+    if runs and len(runs) < len(sources):
+        other = next(source for source in sources if not _of_training(source))
+        raise SettingsError(
+            f"{_name(runs[0])} is a training run and {_name(other)} is not; one page shows runs or artifacts: write two"
+        )
+    return _of_runs(runs, out, progress or silent) if runs else _of_artifacts(sources, out)
+
+
+def _of_runs(sources: Sequence[Any], out: str | Path | None, progress: Progress) -> Path:
+    found, galleries = _run_evidence.inputs_of(sources, progress)
+    first = sources[0].path if isinstance(sources[0], Run) else Path(sources[0])
+    path = Path(out) if out is not None else first / "report.html"
+    with readable_errors(path):
+        return run_report(found, galleries, path)
+
+
+def _of_training(source: Any) -> bool:
+    """Is this a run, finished or not?"""
+    if isinstance(source, Run):
+        return True
+    return isinstance(source, str | Path) and any((Path(source) / name).is_file() for name in (_runs.TRAINING, BEGUN))
+
+
+def _name(source: Any) -> str:
+    return str(source.path if isinstance(source, Run | Artifact) else source)
+
+
+def _of_artifacts(sources: Sequence[Any], out: str | Path | None) -> Path:
     opened = [source if isinstance(source, Artifact) else open_artifact(source) for source in sources]
     inputs = [input_of(artifact) for artifact in opened]
     path = Path(out) if out is not None else opened[0].path / "report.html"

@@ -1,0 +1,190 @@
+"""Runs as a report takes them: predictions made again, paired by evaluate, pictures of the test slices, what rounding does."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from netweight import evidence
+from netweight.claim import Claim
+from netweight.data import Segmentation, Split
+from netweight.errors import CorruptError, DataError, EvidenceError
+from netweight.evaluate import segmentation
+from netweight.evidence import Gallery, RunInput
+from netweight.jobs import _look, _runs
+from netweight.jobs._runs import Run
+from netweight.progress import Progress
+from netweight.train import EVALUATED, Qat, Quantized, Shown, recipe
+
+NEEDED = ("data", "split", "history", "layers", "packed", "weights_sha256", "image")
+
+
+@dataclass
+class _Known:
+    """A run, and what was found of its data."""
+
+    run: Run
+    heading: str
+    slices: Segmentation | None = None
+    split: Split | None = None
+    missing: str = ""
+    net: nn.Module | None = None
+    quantized: Quantized | None = None
+    claims: list[Claim] = field(default_factory=list)
+    recomputed: float | None = None
+
+
+def inputs_of(sources: Sequence[Any], progress: Progress) -> tuple[list[RunInput], list[Gallery]]:
+    """Plain data and pictures, in the order of the sources; the first run of equal test slices is their reference.
+
+    Raises:
+      ArtifactError: not a finished run. CorruptError: a run is damaged. EvidenceError: it has no claims of its own.
+    """
+    runs = [read(source) for source in sources]
+    headings = evidence.headings([(run.name, run.recipe.name) for run in runs])
+    known = [_found(run, heading) for run, heading in zip(runs, headings, strict=True)]
+    galleries = [_compared(group, progress) for group in _groups(known)]
+    return [_input(one, progress) for one in known], galleries
+
+
+def read(source: Any) -> Run:
+    """A finished run whose record is whole."""
+    folder = source.path if isinstance(source, Run) else Path(source)
+    try:
+        run = _runs.read(folder)
+        absent = [key for key in NEEDED if key not in run.training]
+    except (KeyError, TypeError) as error:
+        raise CorruptError(f"{folder / _runs.TRAINING} is damaged: it has no {error}; train the run again") from error
+    if absent:
+        raise CorruptError(f"{folder / _runs.TRAINING} is damaged: it has no {absent[0]!r}; train the run again")
+    return run
+
+
+def _found(run: Run, heading: str) -> _Known:
+    """The run with its claims, and its slices where they are still what they were."""
+    claims = run.claims()
+    if not claims:
+        raise EvidenceError(f"{run.path} has no claims: training ended before it was judged; train the run again")
+    if all(claim.subject_sha256 != run.weights_sha256 for claim in claims):
+        raise EvidenceError(f"{run.path}: its claims are about other weights; train the run again")
+    known = _Known(run, heading, claims=[replace(claim, subject=heading) for claim in claims])
+    try:
+        known.slices, known.split = _runs.slices_of(run)
+    except (DataError, CorruptError) as error:
+        known.missing = f"its slices were not found as they were ({error})"
+        return known
+    known.net, known.quantized = _runs.net_of(run)
+    return known
+
+
+def _groups(known: Sequence[_Known]) -> list[list[_Known]]:
+    """Runs whose slices were found, those with the same test slices together."""
+    groups: dict[tuple[str, str], list[_Known]] = {}
+    for one in known:
+        if one.slices is not None and one.split is not None:
+            names = sorted(one.slices.names[n] for n in one.split.test)
+            groups.setdefault((one.slices.sha256, "\n".join(names)), []).append(one)
+    return list(groups.values())
+
+
+def _compared(group: Sequence[_Known], progress: Progress) -> Gallery:
+    """Predict every run's test slices; pair the runs' claims with the first one's; choose the pictures."""
+    first = group[0]
+    slices, split = _there(first)
+    rows = list(split.test)
+    probabilities = {}
+    for done, one in enumerate(group, 1):
+        probabilities[one.heading] = predicted(_net(one), slices, rows)
+        progress("test slices", done, len(group), one.heading)
+    masks, patients = slices.masks[rows], [slices.patients[n] for n in rows]
+    many = len(group) > 1
+    again = segmentation(
+        probabilities, masks, patients, reference=first.heading if many else None, source=slices.source, split="test",
+        sha256={one.heading: one.run.weights_sha256 for one in group}, seed=first.run.recipe.seed,
+        ratios=("auprc",) if many else (), command=_command(group),
+    )  # fmt: skip
+    for one in group:
+        _pair(one, [claim for claim in again if claim.subject == one.heading])
+    return evidence.gallery(probabilities, slices.images[rows], masks, [slices.names[n] for n in rows], patients)
+
+
+@torch.inference_mode()
+def predicted(net: nn.Module, slices: Segmentation, rows: Sequence[int]) -> np.ndarray:
+    """(N, H, W) float32 probabilities of these slices."""
+    shown = Shown(slices, rows)
+    batches = [net(shown[slice(k, k + EVALUATED)]) for k in range(0, len(rows), EVALUATED)]
+    return torch.cat([torch.sigmoid(logits[:, 0].float()) for logits in batches]).numpy()
+
+
+def _pair(one: _Known, again: Sequence[Claim]) -> None:
+    """Give each claim its comparison, and add those that exist only beside a reference."""
+    made = {claim.metric: claim for claim in again}
+    one.recomputed = made["auprc"].value
+    one.claims = [
+        replace(claim, comparison=made[claim.metric].comparison) if claim.metric in made else claim
+        for claim in one.claims
+    ] + [
+        replace(claim, data={**one.claims[0].data})
+        for claim in again
+        if claim.metric not in {known.metric for known in one.claims}
+    ]
+
+
+def _input(one: _Known, progress: Progress) -> RunInput:
+    looked = None
+    if one.slices is not None and one.split is not None:
+        looked = _look.look(one.run, _net(one), one.quantized, one.slices, one.split)  # pyright: ignore[reportArgumentType]
+        progress("what rounding does", 1, 1, one.heading)
+    return RunInput(
+        name=one.run.name,
+        title=one.run.recipe.name,
+        claims=one.claims,
+        training=one.run.training,
+        recipe=one.run.recipe.to_table(),
+        recipe_toml=one.run.recipe.to_toml(),
+        arithmetic=arithmetic(recipe(one.run.recipe.qat.use)),
+        weights_bytes=os.path.getsize(one.run.path / _runs.WEIGHTS),
+        patients=_patients(one),
+        looked=looked,
+        missing=one.missing,
+        recomputed=one.recomputed,
+    )
+
+
+def arithmetic(qat: Qat) -> Mapping[str, Any]:
+    """A row of arithmetic as plain data."""
+    operands = {role: operand if isinstance(operand, str) else asdict(operand) for role, operand in qat.operands().items()}  # fmt: skip
+    return {"summary": qat.summary, "operands": operands if qat.rounds and qat.learned is None else {}, "learned": qat.learned}  # fmt: skip
+
+
+def _patients(one: _Known) -> Mapping[str, tuple[str, ...]] | None:
+    """Names of patients by part, taken from the slices themselves and not from the split's own lists."""
+    if one.slices is None or one.split is None:
+        return None
+    slices = one.slices
+    parts = {"train": one.split.train, "validation": one.split.validation, "test": one.split.test}
+    return {part: tuple(sorted({slices.patients[n] for n in rows})) for part, rows in parts.items()}
+
+
+def _there(one: _Known) -> tuple[Segmentation, Split]:
+    if one.slices is None or one.split is None:
+        raise DataError(f"{one.run.name}: no slices")
+    return one.slices, one.split
+
+
+def _net(one: _Known) -> nn.Module:
+    if one.net is None:
+        raise DataError(f"{one.run.name}: no net")
+    return one.net
+
+
+def _command(group: Sequence[_Known]) -> str:
+    return shlex.join(["netweight", "report", *(os.path.relpath(one.run.path) for one in group)])
