@@ -89,6 +89,4 @@ def headings(named: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 def claims_by_heading(runs: Sequence[RunInput]) -> dict[str, list[Claim]]:
     """Every run's claims under its heading, the reference's first."""
-    return {
-        heading: run.claims for heading, run in zip(headings([(r.name, r.title) for r in runs]), runs, strict=True)
-    }
+    return {heading: run.claims for heading, run in zip(headings([(r.name, r.title) for r in runs]), runs, strict=True)}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from netweight.evidence._numbers import percent, visible
 from netweight.evidence._plots import MARKERS
@@ -26,15 +26,20 @@ def history_plot(heading: str, history: Mapping[str, Any], name: str) -> str:
     passes = [row["epoch"] for row in rows]
     best = history.get("best", 0)
     with drawing():
-        losses, rates = stacked(4.3, (2.4, 0.9), left_in=0.62)
+        losses, rates = stacked(4.3, (2.4, 0.9), left_in=0.8)
         for key, colour, style in (("train", TRAIN, "--"), ("validation", VALIDATION, "-")):
             losses.plot(passes, [row[key] for row in rows], color=SERIES[colour], linestyle=style, marker="." if len(rows) == 1 else "")  # fmt: skip
         if best in passes:
-            losses.plot(best, rows[passes.index(best)]["validation"], color=SERIES[VALIDATION], marker="*", markersize=13)
+            losses.plot(
+                best, rows[passes.index(best)]["validation"], color=SERIES[VALIDATION], marker="*", markersize=13
+            )
             losses.axvline(best, color=INK, linewidth=0.8, linestyle=":")
         rates.step(passes, [row["rate"] for row in rows], where="mid", color=INK, linewidth=1.2)
         rates.set_yscale("log")
-        rates.set_ylim(min(row["rate"] for row in rows) / 2, max(row["rate"] for row in rows) * 2)
+        ends = sorted({min(row["rate"] for row in rows), max(row["rate"] for row in rows)})
+        rates.set_ylim(ends[0] / 2, ends[-1] * 2)
+        rates.set_yticks(ends, [f"{rate:.3g}" for rate in ends])
+        rates.yaxis.set_minor_locator(NullLocator())
         losses.set_title(label(heading, 48))
         losses.set_ylabel("loss")
         rates.set_ylabel("rate")
@@ -82,15 +87,16 @@ def attention_plot(looked: Mapping[str, tuple[int, Looked]], name: str) -> str:
 def _by_layer(
     heading: str, key: str, what: str, looked: Looked, roles: Sequence[str], order: Mapping[str, int], name: str
 ) -> str:
-    plot = axes(4.3, 2.3, left_in=0.66)
+    plot = axes(4.3, 2.3, left_in=0.78)
     told = []
     for role in roles:
         rows = [row for row in looked.rounding if row["role"] == role]
         number = list(ROLES).index(role) + 1
+        at, shares = [order[row["layer"]] for row in rows], [row[key] for row in rows]
+        plot.plot(at, shares, color=SERIES[number], linewidth=0.7, alpha=0.4)
         plot.plot(
-            [order[row["layer"]] for row in rows], [row[key] for row in rows], color=SERIES[number],
-            marker=MARKERS[number % len(MARKERS)], markersize=3.5, linewidth=1.0,
-        )  # fmt: skip
+            at, shares, color=SERIES[number], marker=MARKERS[number % len(MARKERS)], markersize=4, linestyle="none"
+        )
         worst = max(rows, key=lambda row: row[key])
         told.append(f"{ROLES[role]}: median {percent(median(r[key] for r in rows))}, most {percent(worst[key])} at {visible(worst['layer'])}.")  # fmt: skip
     highest = max((row[key] for row in looked.rounding), default=0.0)
@@ -105,7 +111,7 @@ def _by_layer(
 
 
 def _by_role(heading: str, looked: Looked, roles: Sequence[str], name: str) -> str:
-    plot = axes(4.3, 2.3, left_in=0.66)
+    plot = axes(4.3, 2.3, left_in=0.78)
     told = []
     for place, role in enumerate(roles):
         errors = [row["error"] for row in looked.rounding if row["role"] == role]
@@ -114,7 +120,8 @@ def _by_role(heading: str, looked: Looked, roles: Sequence[str], name: str) -> s
         plot.plot(spread, errors, color=SERIES[number], marker=MARKERS[number % len(MARKERS)], markersize=3.5, linestyle="none")  # fmt: skip
         plot.plot([place - 0.33, place + 0.33], [median(errors)] * 2, color=INK, linewidth=2)
         told.append(f"{ROLES[role]}: median {median(errors):.3g}, {min(errors):.3g} to {max(errors):.3g} over {len(errors)} layers.")  # fmt: skip
-    plot.set_ylim(bottom=0)
+    plot.set_ylim(0, max(row["error"] for row in looked.rounding) * 1.1 or 1.0)
+    plot.yaxis.set_major_locator(MaxNLocator(nbins=5))
     plot.set_xticks(range(len(roles)), [str(n + 1) for n in range(len(roles))])
     plot.set_title(label(f"{heading}: relative error", 48))
     plot.set_xlabel("operand, in the legend's order")

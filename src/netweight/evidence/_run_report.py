@@ -63,7 +63,7 @@ def html(runs: Sequence[RunInput], galleries: Sequence[Gallery] = ()) -> str:
         "roles": _roles(runs),
         "slices_looked": sorted({found.slices for _, found in looked.values()}),
         "attention": Markup(_run_plots.attention_plot(looked, "attention")),
-        "legend": _plots.legend(titles),
+        "attentive": [one for one in _plots.legend(titles) if one.subject in looked and looked[one.subject][1].attention],
         "oscillating": [(t, words) for t, run in zip(titles, runs, strict=True) if (words := _run_page.oscillating(run))],
         "runs": _run_page.views(runs, titles),
         "claims": _page.claim_views(claims, titles[0], known),

@@ -16,7 +16,7 @@ from torch import nn
 from netweight import evidence
 from netweight.claim import Claim
 from netweight.data import Segmentation, Split
-from netweight.errors import CorruptError, DataError, EvidenceError
+from netweight.errors import CorruptError, DataError, EvidenceError, ModelError, SettingsError
 from netweight.evaluate import segmentation
 from netweight.evidence import Gallery, RunInput
 from netweight.jobs import _look, _runs
@@ -81,7 +81,11 @@ def _found(run: Run, heading: str) -> _Known:
     except (DataError, CorruptError) as error:
         known.missing = f"its slices were not found as they were ({error})"
         return known
-    known.net, known.quantized = _runs.net_of(run)
+    try:
+        known.net, known.quantized = _runs.net_of(run)
+    except (SettingsError, ModelError) as error:
+        known.slices = known.split = None
+        known.missing = f"its net could not be built ({error})"
     return known
 
 
@@ -150,13 +154,20 @@ def _input(one: _Known, progress: Progress) -> RunInput:
         training=one.run.training,
         recipe=one.run.recipe.to_table(),
         recipe_toml=one.run.recipe.to_toml(),
-        arithmetic=arithmetic(recipe(one.run.recipe.qat.use)),
+        arithmetic=_arithmetic(one),
         weights_bytes=os.path.getsize(one.run.path / _runs.WEIGHTS),
         patients=_patients(one),
         looked=looked,
         missing=one.missing,
         recomputed=one.recomputed,
     )
+
+
+def _arithmetic(one: _Known) -> Mapping[str, Any]:
+    try:
+        return arithmetic(one.quantized.recipe if one.quantized else recipe(one.run.recipe.qat.use))
+    except SettingsError:  # its file is gone
+        return {}
 
 
 def arithmetic(qat: Qat) -> Mapping[str, Any]:
