@@ -39,7 +39,7 @@ class SplitView:
     tone: Tone
     headline: str
     runs: str
-    rows: tuple[tuple[str, str, str, str], ...]  # part, patients, slices, slices with a lesion
+    rows: tuple[tuple[str, ...], ...]  # part, patients, slices, slices with a lesion
     patients: tuple[tuple[str, str], ...]  # part, names
     facts: Facts
 

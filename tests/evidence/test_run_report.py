@@ -1,0 +1,319 @@
+"""The page about training runs: complete, self-contained, honest about what is missing, safe with hostile names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evidence.conftest import against, claim
+from evidence.test_report import HOSTILE, Page
+from netweight.claim import Comparison
+from netweight.errors import EvidenceError
+from netweight.evidence import Gallery, Looked, RunInput, gallery, headings, run_report
+from netweight.evidence._run_layers import layers, pattern
+from netweight.evidence._run_report import html
+
+ROLES = ("forward_x", "forward_w", "dgrad_g", "wgrad_g", "wgrad_x")
+PRIMARY = {
+    "auprc": ("fraction", 0.8), "pixel_recall": ("fraction", 0.7), "pixel_f2": ("fraction", 0.72), "patient_dice": ("fraction", 0.75),
+    "lesion_recall": ("fraction", 0.9), "false_lesions_per_slice": ("1", 0.4), "pixel_ece": ("fraction", 0.01),
+}  # fmt: skip
+DATA = {"source": "lgg-mri", "split": "test", "sha256": "d" * 64, "slices": 40, "patients": 11}
+PATIENTS = {"train": ("A", "B", "C"), "validation": ("D",), "test": ("E", "F")}
+
+
+def training(recipe: str, **more):
+    reason = "" if recipe != "baseline" else "the recipe baseline rounds nothing"
+    rows = [
+        {
+            "name": f"blocks.{n}.fc1",
+            "kind": "Linear",
+            "shape": [192, 64],
+            "quantized": recipe != "baseline",
+            "reason": reason,
+        }
+        for n in range(10)
+    ]
+    rows.append(
+        {
+            "name": "decoder.up.0",
+            "kind": "ConvTranspose2d",
+            "shape": [64, 32, 2, 2],
+            "quantized": False,
+            "reason": "skipped by 'decoder.*'",
+        }
+    )
+    packed = (
+        {"reason": "its weights are not rounded"}
+        if recipe == "baseline"
+        else {"sha256": "e" * 64, "bytes": 500_000, "slices_compared": 8}
+    )
+    history = {
+        "rows": [
+            {"epoch": n, "train": 1 / n, "validation": 1.1 / n if n < 4 else 0.4, "rate": 1e-3 if n < 3 else 5e-4}
+            for n in range(1, 6)
+        ],
+        "best": 3,
+        "steps": 500,
+        "ended": "no better for 2 passes",
+    }
+    split = {
+        "split": "holdout by patient",
+        "seed": 2026,
+        "sha256": "f" * 64,
+        "duplicates": 0,
+        "patients": {part: len(names) for part, names in PATIENTS.items()},
+        "slices": {"train": 100, "validation": 20, "test": 40},
+        "positive": {"train": 30, "validation": 5, "test": 12},
+    }
+    return {"data": {"source": "lgg-mri", "sha256": "d" * 64, "slices": 160, "size": [128, 128], "phantom": False}, "split": split,
+            "history": history, "layers": rows, "packed": packed, "environment": {"cpu": "Some processor"}, "seconds": 200.0,
+            "weights_sha256": "c" * 64, "teacher": None} | more  # fmt: skip
+
+
+def looked(recipe: str) -> Looked:
+    rows = () if recipe == "baseline" else tuple(
+        {"layer": f"blocks.{n}.fc1", "role": role, "flushed": 0.02 * n, "saturated": 0.01, "error": 0.1 + n / 100} for n in range(10) for role in ROLES
+    )  # fmt: skip
+    attention = {f"blocks.{n}.attention": 14.0 - n for n in range(10)}
+    return Looked(16, rows, attention, 16, {} if recipe == "baseline" else {"share": 0.0344, "threshold": 16.0, "window": 16})  # fmt: skip
+
+
+def made(name: str, recipe: str, reference: str = "", **more) -> RunInput:
+    title = f"swin {recipe}"
+    pair = {"comparison": replace(against(-0.02, -0.03, -0.01, None), reference=reference)} if reference else {}
+    claims = [
+        claim(metric, value, value / 20, unit, title, data=DATA, better="lower" if metric in ("false_lesions_per_slice", "pixel_ece") else "higher",
+              subject_sha256="c" * 64, command=f"netweight train {name}.toml --data DIR --out {name}", **pair)
+        for metric, (unit, value) in reversed(PRIMARY.items())
+    ]  # fmt: skip
+    claims.append(claim("aupro", 0.6, 0.05, "fraction", title, data=DATA, better="higher", **pair))
+    claims += [claim("auprc_ratio", 0.975, 0.01, "1", title, data=DATA, better="higher")] if reference else []
+    table = {"net": {"use": "swin", "size": "500k"}, "qat": {"use": recipe}, "seed": 2026}
+    operand = {"format": "nvfp4", "rounding": "nearest", "hadamard": False, "rule": "amax"}
+    operands = {role: operand for role in ROLES} | {
+        "wgrad_g": operand | {"rounding": "stochastic", "hadamard": True},
+        "dgrad_w": "forward",
+    }
+    given = {"name": name, "title": title, "claims": claims, "training": training(recipe), "recipe": table, "recipe_toml": "seed = 2026\n",
+             "arithmetic": {"summary": f"the row {recipe}", "operands": {} if recipe == "baseline" else operands, "learned": None},
+             "weights_bytes": 2_000_000, "patients": PATIENTS, "looked": looked(recipe), "recomputed": 0.8}  # fmt: skip
+    return RunInput(**(given | more))
+
+
+def pictures(*titles: str) -> Gallery:
+    masks, said = np.zeros((3, 16, 16), dtype=bool), np.zeros((3, 16, 16), np.float32)
+    masks[0, 2:6, 2:6] = said[0, 2:6, 2:5] = 1
+    masks[1, 8:12, 8:12] = 1
+    said[2, 4:9, 4:9] = 1
+    return gallery(
+        {t: said for t in titles}, np.full((3, 16, 16, 3), 90, np.uint8), masks, ["s1", "s2", "s3"], ["E", "F", "F"]
+    )
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[RunInput]:
+    return [made("base", "baseline"), made("fp4", "nvfp4-2d-rht-sr", reference="swin baseline")]
+
+
+@pytest.fixture(scope="module")
+def text(runs) -> str:
+    return html(runs, [pictures("swin baseline", "swin nvfp4-2d-rht-sr")])
+
+
+@pytest.fixture(scope="module")
+def page(text) -> Page:
+    return Page(text)
+
+
+def test_the_page_needs_no_network_and_no_script(page: Page, text: str):
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.tags}
+    assert all((a.get("src") or "").startswith("data:image/png;base64,") for _, a in page.tags if "src" in a)
+    assert all((a.get("href") or "#").startswith("#") for _, a in page.tags)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text) and not re.search(r"url\((?!#)", text)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    assert len(page.all("h1")) == 1
+
+
+def test_ids_are_unique_and_references_find_one(page: Page):
+    ids = [a["id"] for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+    references = {(a.get("href") or "")[1:] for _, a in page.tags if a.get("href")}
+    references |= {word for _, a in page.tags for word in (a.get("aria-labelledby") or "").split()}
+    assert references <= set(ids)
+
+
+def test_the_measures_that_decide_come_first_and_in_their_order(page: Page):
+    table = page.text[page.text.index("What it finds") : page.text.index("Other measures")]
+    names = ["AUPRC", "AUPRC over the reference's", "recall of pixels", "F2 of pixels", "Dice per patient"]
+    names += ["lesions found", "false lesions per slice", "calibration error of pixels"]
+    places = [table.index(f" {name} lgg-mri/test") if "error" not in name else table.index(name) for name in names]
+    assert places == sorted(places)
+    assert "AUPRO" not in table and "AUPRO" in page.text
+
+
+def test_the_second_run_is_paired_with_the_first(page: Page):
+    assert "the reference itself" in page.text and "0.975" in page.text
+    assert page.text.count("difference −2.0 points (−3.0 to −1.0)") >= 5
+    assert "paired with swin baseline, the reference" in page.text
+    assert "against swin baseline (" not in page.text  # the reference need not be named in each cell
+
+
+def test_what_was_trained_is_said(page: Page):
+    for words in (
+        "swin 500k, arithmetic nvfp4-2d-rht-sr, seed 2026", "5 passes, best after pass 3; no better for 2 passes; took 3 min 20 s",
+        "2 MB in float32, 500 kB packed", "to the bit, on 8 training slices", "There is no packed net: its weights are not rounded",
+        "netweight train fp4.toml --data DIR --out fp4", "10 of 11 layers are rounded", "93.8 % of the layers’ weights", "blocks.0–9.fc1",
+        "in full precision: skipped by 'decoder.*'", "nvfp4, stochastically, between a random Hadamard transform and its inverse",
+        "as the forward product rounded it", "3.44 % of the weights that are rounded oscillate",
+    ):  # fmt: skip
+        assert words in page.text, words
+
+
+def test_patients_are_shown_to_be_apart(page: Page):
+    assert (
+        "✓ No patient is in two parts, and no image (patients: train 3, validation 1, test 2); checked name by name"
+        in page.text
+    )
+    assert "train: A, B, C" in page.text
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"patients": PATIENTS | {"test": ("A", "F")}}, "Patients A are in train and in test"),
+        ({"patients": PATIENTS | {"test": ("F",)}}, "other numbers of patients than the record"),
+        ({"patients": None, "missing": "its slices were not found as they were (gone)"}, "not checked again, because its slices were not found"),
+        ({"training": training("baseline", split={**training("baseline")["split"], "duplicates": 3})}, "3 pairs of equal images are in different parts"),
+    ],
+)  # fmt: skip
+def test_a_split_that_is_not_proven_apart_is_not_called_so(change: dict, words: str):
+    found = html([made("base", "baseline", **change)])
+    assert words in Page(found).text and '<section class="banner good" aria-label="Split' not in found
+
+
+def test_phantom_data_is_named_before_any_number(runs):
+    training_ = {**runs[0].training, "data": {**runs[0].training["data"], "source": "phantom", "phantom": True}}
+    both = Page(html([replace(run, training=training_) for run in runs])).text
+    assert both.index("Phantom data: the pictures are computed") < both.index("AUPRC")
+    mixed = Page(html([runs[0], replace(runs[1], training=training_)])).text
+    assert "Phantom data: swin nvfp4-2d-rht-sr: the pictures" in mixed
+    assert "Phantom" not in Page(html(runs)).text
+
+
+def test_every_picture_has_words_and_every_drawing_a_description(page: Page):
+    images = page.all("img")
+    assert len(images) == 6 and all("lesion" in (a["alt"] or "") for a in images)
+    assert any("1 missed (16 pixels)" in (a["alt"] or "") for a in images)
+    drawings = page.all("svg")
+    assert len(drawings) == 2 + 3 + 1  # training of each, rounding of one, attention
+    assert all(a["role"] == "img" and a["aria-labelledby"] for a in drawings) and len(page.all("desc")) == len(drawings)
+
+
+def test_drawings_tell_in_words_what_they_show(text: str):
+    assert "validation loss from 1.1 to 0.4, lowest 0.3667 after pass 3" in text
+    assert "forward, inputs: median 9.00 %, most 18.0 % at blocks.9.fc1" in text.replace("\u00a0", " ")
+    assert "5 to 14 of at most 16 values in a row" in text
+    svg = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert not re.findall(r"#[0-9a-f]{6}\b", svg) and "mathdefault" not in svg
+
+
+def test_one_run_alone_is_compared_with_nothing():
+    text = Page(html([made("base", "baseline")], [pictures("swin baseline")])).text
+    assert "not compared" not in text and "reference" not in text[: text.index("All claims")]
+
+
+def test_without_slices_the_page_says_what_is_not_there(runs):
+    missing = [
+        replace(
+            run, patients=None, looked=None, recomputed=None, missing="its slices were not found as they were (gone)"
+        )
+        for run in runs
+    ]
+    text = Page(html(missing)).text
+    assert (
+        "There are no pictures: they need the slices" in text
+        and "No pictures, diagnostics and paired differences" in text
+    )
+    assert "Nothing to show: no layer was rounded, or none could be looked at" in text
+
+
+def test_predictions_that_differ_from_the_claim_are_pointed_out(runs):
+    assert "AUPRC is 0.7500, not 0.8000 as claimed" in Page(html([replace(runs[0], recomputed=0.75)])).text
+    assert "as claimed" not in Page(html([replace(runs[0], recomputed=0.8001)])).text
+
+
+def test_training_that_failed_at_once_has_no_drawing(runs):
+    history = {"rows": [], "best": 0, "steps": 0, "ended": "not finite at step 1, in pass 1: first the loss"}
+    text = Page(html([replace(runs[0], training={**runs[0].training, "history": history})])).text
+    assert "no pass was finished. not finite at step 1" in text
+
+
+def test_layers_whose_names_differ_in_numbers_share_a_row(runs):
+    assert [(g.pattern, g.count, g.quantized) for g in layers(runs[1:], ["x"])[0].groups] == [
+        ("blocks.0–9.fc1", 10, True),
+        ("decoder.up.0", 1, False),
+    ]
+    assert pattern(["a.1.b.0", "a.10.b.0", "a.2.b.0"]) == "a.1–10.b.0"
+
+
+def test_hostile_text_is_shown_and_not_obeyed(runs):
+    bad = made(
+        HOSTILE,
+        HOSTILE,
+        title=HOSTILE,
+        recipe_toml=HOSTILE,
+        missing=HOSTILE,
+        patients=PATIENTS | {"test": (HOSTILE, "F")},
+    )
+    bad = replace(
+        bad,
+        claims=[
+            replace(c, subject=HOSTILE, command=HOSTILE, comparison=Comparison(HOSTILE, 0, -1, 1)) for c in bad.claims
+        ],
+    )
+    bad.training["history"]["ended"] = HOSTILE
+    bad.training["data"]["source"] = HOSTILE
+    shown = pictures(HOSTILE)
+    shown = replace(
+        shown, pictures=tuple(replace(p, name=HOSTILE, patient=HOSTILE, why=HOSTILE) for p in shown.pictures)
+    )
+    text = html([bad, runs[0]], [shown])
+    found = Page(text)
+    assert "script" not in {tag for tag, _ in found.tags} and not [
+        a for _, attributes in found.tags for a in attributes if a == "onerror"
+    ]
+    assert all((a["src"] or "").startswith("data:image/png") for a in found.all("img"))
+    assert "\u202e" not in text and "\x07" not in text
+
+
+def test_the_same_evidence_gives_the_same_bytes(runs, text: str, tmp_path: Path):
+    both = [pictures("swin baseline", "swin nvfp4-2d-rht-sr")]
+    assert run_report(runs, both, tmp_path / "a.html").read_text() == text
+    assert [p.name for p in tmp_path.iterdir()] == ["a.html"]
+    assert len(text.encode()) < 400_000
+
+
+def test_no_run_two_of_one_name_and_no_folder_are_refused(runs, tmp_path: Path):
+    with pytest.raises(EvidenceError, match="at least one run"):
+        run_report([], [], tmp_path / "x.html")
+    with pytest.raises(EvidenceError, match="two runs are named 'base'"):
+        run_report([runs[0], runs[0]], [], tmp_path / "x.html")
+    with pytest.raises(EvidenceError, match="does not exist"):
+        run_report(runs, [], tmp_path / "nowhere" / "x.html")
+
+
+def test_titles_that_are_equal_are_told_apart_by_name():
+    assert headings([("a", "swin"), ("b", "swin"), ("c", "")]) == ("swin (a)", "swin (b)", "c")
+
+
+def test_the_page_is_made_without_torch():
+    code = "import sys, netweight.evidence; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
