@@ -232,10 +232,10 @@ def report(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write one self-contained HTML page about artifacts, or about training runs.
+    """Write one HTML page about artifacts, or training runs.
 
-    Runs that were tested on the same slices are paired with the first of them. Their test slices are predicted again
-    for pictures of what was found and missed; where the slices are no longer found, the page is made without.
+    It needs no network. Runs tested on the same slices are paired with the first of them. Their test slices are
+    predicted again for pictures of what was found and missed; where they are no longer found, there are none.
 
     Args:
       artifacts: one or more artifact folders that have been evaluated, or one or more folders of training runs; not both.

@@ -78,7 +78,7 @@ def test_a_slice_that_one_run_gets_wrong_is_shown_for_all():
     said, images, masks = case()
     silent = np.zeros_like(said)
     shown = gallery({"a": said, "b": silent}, images, masks, list("wxyz"), list("PPQQ"))
-    assert [p.why for p in shown.pictures if p.name == "y"] == ["most missed by a; most missed by b"]
+    assert [p.why for p in shown.pictures if p.name == "y"] == ["most missed by a and b"]
     assert all([panel.heading for panel in p.panels] == ["a", "b"] for p in shown.pictures)
     assert len(shown.pictures) <= MOST
 

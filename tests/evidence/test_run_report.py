@@ -255,6 +255,13 @@ def test_training_that_failed_at_once_has_no_drawing(runs):
     assert "no pass was finished. not finite at step 1" in text
 
 
+def test_what_limits_the_intervals_stands_below_the_measures_once(runs):
+    note = "only 11 patients: intervals from fewer than 30 are usually too narrow"
+    noted = [replace(run, claims=[replace(c, note=note) for c in run.claims]) for run in runs]
+    text = Page(html(noted)).text
+    assert text[: text.index("All claims, and")].count(note) == 1
+
+
 def test_layers_whose_names_differ_in_numbers_share_a_row(runs):
     assert [(g.pattern, g.count, g.quantized) for g in layers(runs[1:], ["x"])[0].groups] == [
         ("blocks.0–9.fc1", 10, True),

@@ -116,18 +116,17 @@ def gallery(
       images_NHWC: uint8, 3 channels. masks_NHW: bool. names, patients: of each slice.
     """
     marks = {heading: [marked(p, m) for p, m in zip(found, masks_NHW, strict=True)] for heading, found in probabilities.items()}  # fmt: skip
-    chosen: dict[int, list[str]] = {}
+    chosen: dict[int, dict[str, list[str]]] = {}  # slice, rule, runs
     nothing = []
     for rule in RULES:
-        fits = [_first(rule, found, 2 if len(marks) == 1 else 1) for found in marks.values()]
-        nothing += [] if any(fits) else [rule.none]
-        for heading, numbers in zip(marks, fits, strict=True):
+        fits = {heading: _first(rule, found, 2 if len(marks) == 1 else 1) for heading, found in marks.items()}
+        nothing += [] if any(fits.values()) else [rule.none]
+        for heading, numbers in fits.items():
             for number in numbers:
-                of = "" if len(marks) == 1 else f" by {heading}"
-                chosen.setdefault(number, []).append(f"{rule.words}{of}")
+                chosen.setdefault(number, {}).setdefault(rule.words, []).append(heading)
     pictures = [
         Picture(
-            "; ".join(why), names[n], patients[n],
+            _why(why, alone=len(marks) == 1), names[n], patients[n],
             tuple(Panel(heading, png(images_NHWC[n], found[n]), found[n].words(), found[n].dice) for heading, found in marks.items()),
         )
         for n, why in list(chosen.items())[:MOST]
@@ -185,6 +184,10 @@ def _draw(picture: np.ndarray, marks: Marks, times: int) -> None:
 def _edge(mask: np.ndarray, width: int) -> np.ndarray:
     """The outermost ``width`` pixels around what is marked."""
     return ndimage.binary_dilation(mask, TOUCHING, iterations=width) & ~mask if mask.any() else mask
+
+
+def _why(chosen: Mapping[str, Sequence[str]], *, alone: bool) -> str:
+    return "; ".join(words if alone else f"{words} by {' and '.join(runs)}" for words, runs in chosen.items())
 
 
 def _first(rule: Rule, marks: Sequence[Marks], most: int) -> list[int]:

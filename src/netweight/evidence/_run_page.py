@@ -83,6 +83,12 @@ def phantoms(runs: Sequence[RunInput], titles: Sequence[str]) -> str:
     return f"Phantom data:{who} the pictures are computed, not taken. Nothing on this page says how well a net finds lesions in patients."
 
 
+def remarks(runs: Sequence[RunInput]) -> tuple[str, ...]:
+    """What must be known about the intervals of the measures that decide, each remark once."""
+    own = [c for run in runs for c in run.claims if c.metric in PRIMARY and not c.metric.endswith("_ratio")]
+    return tuple(dict.fromkeys(claim.note for claim in own if claim.note and claim.value is not None))
+
+
 def views(runs: Sequence[RunInput], titles: Sequence[str]) -> tuple[RunView, ...]:
     return tuple(_view(run, title) for run, title in zip(runs, titles, strict=True))
 

@@ -53,6 +53,7 @@ def html(runs: Sequence[RunInput], galleries: Sequence[Gallery] = ()) -> str:
         "splits": _run_page.splits(runs, titles),
         "table": first,
         "others": others,
+        "remarks": _run_page.remarks(runs),
         "notes": [(title, note) for title, view in zip(titles, _run_page.views(runs, titles), strict=True) for note in view.notes],
         "galleries": galleries,
         "threshold": THRESHOLD,

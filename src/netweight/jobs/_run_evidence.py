@@ -52,7 +52,11 @@ def inputs_of(sources: Sequence[Any], progress: Progress) -> tuple[list[RunInput
     headings = evidence.headings([(run.name, run.recipe.name) for run in runs])
     known = [_found(run, heading) for run, heading in zip(runs, headings, strict=True)]
     galleries = [_compared(group, progress) for group in _groups(known)]
-    return [_input(one, progress) for one in known], galleries
+    made = []
+    for done, one in enumerate(known, 1):
+        made.append(_input(one))
+        progress("what rounding does", done, len(known), one.heading)
+    return made, galleries
 
 
 def read(source: Any) -> Run:
@@ -130,6 +134,7 @@ def predicted(net: nn.Module, slices: Segmentation, rows: Sequence[int]) -> np.n
 
 def _pair(one: _Known, again: Sequence[Claim]) -> None:
     """Give each claim its comparison, and add those that exist only beside a reference."""
+    again = [Claim.from_json(claim.to_json()) for claim in again]  # as claims read from a file
     made = {claim.metric: claim for claim in again}
     one.recomputed = made["auprc"].value
     one.claims = [
@@ -142,11 +147,10 @@ def _pair(one: _Known, again: Sequence[Claim]) -> None:
     ]
 
 
-def _input(one: _Known, progress: Progress) -> RunInput:
+def _input(one: _Known) -> RunInput:
     looked = None
     if one.slices is not None and one.split is not None:
         looked = _look.look(one.run, _net(one), one.quantized, one.slices, one.split)  # pyright: ignore[reportArgumentType]
-        progress("what rounding does", 1, 1, one.heading)
     return RunInput(
         name=one.run.name,
         title=one.run.recipe.name,
