@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netweight.claim import Claim
     from netweight.evaluate import Task
     from netweight.jobs._estimate import DryRun
+    from netweight.jobs._masks import Segmented
     from netweight.jobs._runs import Run
     from netweight.jobs._training_study import TrainingFindings
     from netweight.jobs.bench import Benchmark
@@ -114,7 +115,7 @@ def train(
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Run:
-    """Train a segmentation net from scratch, in full precision or with quantized products.
+    """Train a segmentation net, in full precision or four bits.
 
     Patients are divided before anything else: some to learn from, some to choose the best weights by, some to be judged
     on at the end. An interrupted run is resumed by the same command, and ends in the same bytes.
@@ -285,27 +286,40 @@ def verify(
 def run(
     artifact: Folder | Source,
     *,
-    prompt: str,
+    prompt: str | None = None,
+    images: str | Path | None = None,
+    masks_out: str | Path | None = None,
+    threshold: float = 0.5,
     max_tokens: int = 64,
     temperature: float = 0.0,
     seed: int = 0,
     threads: int = 0,
     require_kernels: bool = False,
-) -> Generation:
-    """Generate text with an artifact, piece by piece as it comes.
+    progress: Progress | None = None,
+) -> Generation | Segmented:
+    """Write text from a prompt, or masks of a folder of pictures.
+
+    Text comes piece by piece. Pictures come to the net's size as its training slices did, and what it says comes back to theirs. A picture that
+    cannot be read is named, and the others go on.
 
     Args:
-      artifact: artifact folder of a language model, or the original itself.
+      artifact: artifact folder of a language model, or the original itself; for pictures a trained run or its packed artifact.
       prompt: text to continue.
+      images: folder of pictures (PNG, TIFF, JPEG, WebP; patients' folders too) to find lesions in; files named *_mask are left out.
+      masks_out: folder for the masks, a/b_mask.png (0 and 255) for a/b.jpg; no file in it is overwritten.
+      threshold: least probability of a found pixel.
       max_tokens: most tokens to generate.
       temperature: 0 takes the likeliest token; above 0 samples.
       seed: of the sampling.
-      threads: of the kernels; 0 takes as many as torch does.
+      threads: 0 takes as many as torch does.
       require_kernels: an error, not a slow path, where a layer has no packed kernel.
+      progress: called as pictures are done; only in Python.
     Returns:
-      Pieces of text; its ``path`` says how the layers are computed.
+      Pieces of text, or what was done with the pictures and how fast; its ``path`` says how the layers are computed.
     Raises:
-      ArtifactError: not an artifact of a language model.
+      ArtifactError: not an artifact of a language model, or not a net where there are pictures.
+      SettingsError: not one of prompt and images.
+      DataError: no picture can be read. ExistsError: a mask would take the place of a file.
       KernelError: ``require_kernels``, and a layer has none.
     """
     from netweight.jobs.run import run as job
@@ -313,11 +327,15 @@ def run(
     return job(
         artifact,
         prompt=prompt,
+        images=images,
+        masks_out=masks_out,
+        threshold=threshold,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
         threads=threads,
         require_kernels=require_kernels,
+        progress=progress,
     )
 
 

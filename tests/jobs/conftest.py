@@ -26,6 +26,14 @@ use = "gptq"
 format = "int3-g32"
 """
 
+TRAINED = {
+    "seed": 3,
+    "net": {"use": "vit", "size": "500k"},
+    "qat": {"use": "nvfp4-2d-rht-sr"},
+    "data": {"size": 32, "split": {"shares": [0.5, 0.25, 0.25]}},
+    "training": {"epochs": 2, "batch": 16, "lr": 1e-3, "optimizer": "adamw"},
+}
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_folder: Path) -> Path:
@@ -64,3 +72,19 @@ def change_claims() -> Callable[[Path, Callable], None]:
         write_claims(path, [function(claim) for claim in read_claims(path)])
 
     return change
+
+
+@pytest.fixture(scope="session")
+def vit_run(tmp_path_factory) -> Path:
+    """A small net, hardly trained, in four bits, with its packed artifact: 6 patients to train, 3 to validate, 3 to test with."""
+    out = tmp_path_factory.mktemp("runs") / "vit"
+    netweight.train(TRAINED, data="phantom:12x6", out=out, threads=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def baseline_run(tmp_path_factory) -> Path:
+    """The same without any rounding, which has no packed artifact."""
+    out = tmp_path_factory.mktemp("runs") / "baseline"
+    netweight.train(TRAINED | {"qat": {"use": "baseline"}}, data="phantom:12x6", out=out, threads=1)
+    return out

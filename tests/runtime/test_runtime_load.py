@@ -45,7 +45,7 @@ def test_weights_in_memory_are_the_decoded_ones(artifact: Path):
 
 def test_the_summary_hides_no_slow_path(artifact: Path):
     loaded = runtime.load(artifact, kernels="off")
-    assert loaded.summary().startswith("14 layers int4-g32: decoded once at load to float32 (no packed kernel: ")
+    assert loaded.summary().startswith("14 layers int4-g32: decoded once at load to float32 (decoded: ")
     assert set(loaded.paths) == set(open_artifact(artifact).manifest.layers)
     assert not loaded.module.training
 

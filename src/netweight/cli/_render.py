@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netweight.artifact import Artifact
     from netweight.claim import Claim
     from netweight.jobs._estimate import DryRun
+    from netweight.jobs._masks import Segmented
     from netweight.jobs._runs import Run
     from netweight.jobs._training_study import TrainingFindings
     from netweight.jobs.bench import Benchmark, Speed
@@ -50,10 +51,13 @@ def show_json(value: Any) -> None:
 
 
 def exit_code(value: Any) -> int:
-    """1 where a check-up found problems, 3 where a dry run did, else 0: what cannot be delivered is raised, not returned."""
+    """1 where a check-up found problems, 3 where a dry run did or a picture could not be read, else 0: what cannot be delivered at all is
+    raised, not returned."""
     if _name(value) == "Checkup" and value.problems():
         return 1
-    return 3 if _name(value) == "DryRun" and value.problems else 0
+    return (
+        3 if (_name(value) == "DryRun" and value.problems) or (_name(value) == "Segmented" and value.unreadable) else 0
+    )
 
 
 def rendered(value: Any) -> RenderableType:
@@ -349,6 +353,25 @@ def _run(run: Run) -> RenderableType:
     return Group(head, _claims(run.claims()), _path(run.path))
 
 
+def _segmented(found: Segmented) -> RenderableType:
+    numeric = ("images /s", "net alone /s", "net p50", "net p99", "in memory")
+    title = f"{found.net}: {len(found.masks)} masks, {found.positive} not empty"
+    table = _table(title, *numeric, right=numeric)
+    table.add_row(
+        number(found.images_per_s),
+        number(found.net_images_per_s),
+        f"{found.p50_s * 1e3:.4g} ms",
+        f"{found.p99_s * 1e3:.4g} ms",
+        size(found.bytes_in_memory),
+    )
+    how = (
+        f"one picture at a time at {found.image} pixels, {found.threads} threads, n = {len(found.masks)}; "
+        f"probabilities from {found.threshold:g} are found, at the pictures' own sizes"
+    )
+    passed = [Text(f"passed over: {why}", style=STYLE["warning"]) for _, why in found.unreadable]
+    return Group(Text(found.path), table, Text(how), *passed)
+
+
 def _cell(row: Mapping[str, Any]) -> str:
     """The values of a cell's axes and its seed, which come before its key."""
     return ", ".join(str(value) for value in list(row.values())[: list(row).index("key")])
@@ -366,6 +389,7 @@ TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "PosixPath": _path,
     "Run": _run,
     "TrainingFindings": _training_findings,
+    "Segmented": _segmented,
     "Verification": _verification,
     "Weighing": _weighing,
 }

@@ -17,10 +17,14 @@ from netweight.data._segmentation import (
     leave_one_site_out,
     normalise,
     phantom,
+    picture,
+    pictures,
     segmentation,
     segmentations,
     split,
+    square,
     to_unit,
+    unsquare,
 )
 
 __all__ = [
@@ -49,9 +53,13 @@ __all__ = [
     "leave_one_site_out",
     "normalise",
     "phantom",
+    "picture",
+    "pictures",
     "segmentation",
     "segmentations",
     "shared_ngrams",
     "split",
+    "square",
     "to_unit",
+    "unsquare",
 ]

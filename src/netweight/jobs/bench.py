@@ -9,8 +9,7 @@ from __future__ import annotations
 import json as json_text
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from netweight.artifact import Artifact, open_artifact
 from netweight.errors import SettingsError
 from netweight.evaluate import median_interval
 from netweight.jobs._subjects import is_artifact
+from netweight.jobs._threads import both_on
 from netweight.models import Model
 from netweight.runtime import kernels
 
@@ -115,7 +115,7 @@ def bench(
         raise SettingsError("prompt_tokens, rounds and tokens must be at least 1, threads at least 0")
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
     work = _Work(prompt_tokens, tokens, example)
-    with _threads(threads or torch.get_num_threads()) as count:
+    with both_on(threads) as count:
         loaded = runtime.load(opened, into=into, kernels="require" if require_kernels else "auto")
         first = _runner("packed", loaded.model, loaded.summary(), loaded.load_s, work)
         runners = (first, _other(opened, against, into, work))
@@ -125,22 +125,6 @@ def bench(
     contestants = tuple(_contestant(runner, times[runner.name], read_speed) for runner in runners)
     found = Benchmark(opened.path.resolve().name, isa, count, read_speed, prompt_tokens, contestants)
     return found.to_json() if json else found
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[int]:
-    """torch and the kernels on this many threads, and afterwards as before."""
-    native = kernels.missing() is None
-    before = torch.get_num_threads(), kernels.threads() if native else 0
-    torch.set_num_threads(count)
-    if native:
-        kernels.set_threads(count)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(before[0])
-        if native:
-            kernels.set_threads(before[1])
 
 
 def _measured(runners: Sequence[_Runner], rounds: int) -> tuple[dict[str, dict[str, list[float]]], list[float]]:

@@ -3,6 +3,7 @@
 from netweight.data._segmentation._augment import Augmentation, augment, normalise, to_unit
 from netweight.data._segmentation._folds import folds, holdout, leave_one_site_out
 from netweight.data._segmentation._phantom import PhantomSettings, phantom
+from netweight.data._segmentation._pictures_alone import picture, pictures, square, unsquare
 from netweight.data._segmentation._read import segmentation, segmentations
 from netweight.data._segmentation._segmentation import Segmentation, from_arrays
 from netweight.data._segmentation._split import Split, split
@@ -19,8 +20,12 @@ __all__ = [
     "leave_one_site_out",
     "normalise",
     "phantom",
+    "picture",
+    "pictures",
     "segmentation",
     "segmentations",
     "split",
+    "square",
     "to_unit",
+    "unsquare",
 ]
