@@ -143,6 +143,7 @@ def evaluate(
     artifacts: Folder | Source | Sequence[Folder | Source],
     *,
     against: Source | None = None,
+    data: str | Path | None = None,
     preset: Literal["quick", "default", "full"] = "default",
     batch_size: int = 8,
     threads: int = 0,
@@ -152,21 +153,23 @@ def evaluate(
 ) -> list[Claim]:
     """Measure quality, size and speed, paired with the original.
 
-    The text is text that calibration never saw. Every number comes with its interval.
+    The text is text that calibration never saw. Trained runs are judged by their masks, on patients who neither trained
+    them nor chose their weights. Every number comes with its interval.
 
     Args:
-      artifacts: one or more artifact folders or models; in Python also live modules.
-      against: the original model, on the same items; by default each is measured alone.
-      preset: how much to measure.
+      artifacts: one or more artifact folders, models or trained runs; in Python also live modules.
+      against: the original model, or another run, on the same items; by default each is measured alone, what a run was packed to beside it.
+      data: slices for trained runs, by name or folder: all of another set, or the test patients of the training set; by default these.
+      preset: how much to measure of a text model.
       batch_size: items computed at once; scores do not depend on it.
       threads: threads to use, 0 for one per core.
-      out: file for the claims; by default claims.jsonl in each artifact folder.
+      out: file for the claims; by default claims.jsonl in each artifact or run folder, where claims on other slices stay.
       tasks: what to measure in place of the preset; only in Python.
       progress: called as pieces of the work are done; only in Python.
     Returns:
       The claims, each with its interval.
     Raises:
-      DataError: evaluation data is missing, empty or too short.
+      DataError: evaluation data is missing, empty or too short, or shows a patient who trained a run.
       CorruptError: an artifact's bytes differ from its manifest.
     """
     from netweight.jobs.evaluate import evaluate as job
@@ -174,6 +177,7 @@ def evaluate(
     return job(
         artifacts,
         against=against,
+        data=data,
         preset=preset,
         batch_size=batch_size,
         threads=threads,
@@ -266,10 +270,10 @@ def verify(
     """Check an artifact: hash its files and measure its claims again.
 
     Args:
-      artifact: artifact folder.
+      artifact: artifact folder, or a trained run.
       recompute: measure the claims again.
       claim: measure only the claims of this metric again.
-      against: the original model, for claims that compare with it.
+      against: the original model, or the other run, for claims that compare with it.
       threads: threads to use, 0 for one per core.
       progress: called as pieces of the work are done; only in Python.
     Returns:

@@ -20,6 +20,7 @@ from netweight.progress import Progress
 TOLERANCE = 1e-3  # relative: other processors and thread counts sum in another order; differences measured: below 1e-5
 NOISE = 1e-4  # of the value: how far the difference of two nearly equal numbers may move when each of them is summed otherwise
 BOUNDS = 0.02  # of an interval's width: the same resamples, but values that move so little can move a rank by one
+RATIO = "_ratio"  # ends the name of a claim that divides by the reference's
 TIMED = ("latency", "energy", "bytes_in_memory")  # depend on the machine: shown, not judged
 
 Status = Literal["holds", "fails", "not checked"]
@@ -56,8 +57,8 @@ def checked(opened: Artifact, only: str | None, against: Any, progress: Progress
     reference = subjects[original.subject.sha256].name if original else None
     wanted = [claim for claim in claims if only in (None, claim.metric)]
     found = _found(wanted, subjects, reference, tokenizer)
-    again = _measured(wanted, found, subjects, reference, progress)
-    return [_check(claim, found[_key(claim)], again, subjects, reference) for claim in wanted]
+    again = measured(wanted, found, subjects, reference, progress)
+    return [judged(claim, found[key(claim)], again, subjects, reference) for claim in wanted]
 
 
 def _original(claims: Sequence[Claim], opened: Artifact, against: Any) -> Opened:
@@ -93,29 +94,35 @@ def _found(
             except DataError as error:
                 opened[name] = str(error)
         data = opened[name]
-        if _key(claim) not in tasks:
-            tasks[_key(claim)] = data if isinstance(data, str) else Task.from_settings(claim.settings, data)
+        if key(claim) not in tasks:
+            tasks[key(claim)] = data if isinstance(data, str) else Task.from_settings(claim.settings, data)
     return tasks
 
 
-def _measured(
+def measured(
     wanted: Sequence[Claim],
     found: Mapping[Key, Task | str],
     subjects: Mapping[str, Subject],
     reference: str | None,
     progress: Progress | None,
 ) -> list[Claim]:
-    """All that can be measured, in one go for claims that were resampled alike."""
+    """All that can be measured, in one go for claims that were resampled alike.
+
+    Args:
+      found: the task of each claim, by ``key``, or in words why there is none.
+      subjects: by their hashes, under the names that the claims give them.
+    """
     runs: dict[tuple[int, int], dict[Key, Task]] = {}
     margins: dict[str, float] = {}
     for claim in wanted:
-        task = found[_key(claim)]
+        task = found[key(claim)]
         if isinstance(task, Task) and not _not_checked(claim, task, subjects, reference):
             run = claim.settings.get("run", {})
             seed, resamples = claim.seeds.get("resampling", 0), run.get("resamples", 2000)
-            runs.setdefault((seed, resamples), {})[_key(claim)] = task
+            runs.setdefault((seed, resamples), {})[key(claim)] = task
             margins |= {claim.metric: run["margin"]} if "margin" in run and reference else {}
     claims: list[Claim] = []
+    metrics = {claim.metric for claim in wanted}
     for (seed, resamples), tasks in runs.items():
         quantities = {quantity.name for task in tasks.values() for quantity in task.quantities}
         claims += judge(
@@ -125,6 +132,7 @@ def _measured(
             seed=seed,
             resamples=resamples,
             margins={name: margin for name, margin in margins.items() if name in quantities},
+            ratios=sorted(name for name in quantities if f"{name}{RATIO}" in metrics) if reference else (),
             progress=progress,
         )
     return claims
@@ -138,14 +146,15 @@ def _not_checked(claim: Claim, task: Task, subjects: Mapping[str, Subject], refe
         return "it depends on the machine and the moment"
     if claim.subject_sha256 not in subjects:
         return f"it is about {claim.subject}; name it with --against"
-    if getattr(task.plugin, "NEEDS_REFERENCE", False) and reference is None:
+    if reference is None and (getattr(task.plugin, "NEEDS_REFERENCE", False) or claim.metric.endswith(RATIO)):
         return "it compares with the original; name it with --against"
     return ""
 
 
-def _check(
+def judged(
     claim: Claim, task: Task | str, again: Sequence[Claim], subjects: Mapping[str, Subject], reference: str | None
 ) -> Check:
+    """A claim beside what was measured now."""
     source = "/".join(str(claim.data[key]) for key in ("source", "split") if claim.data.get(key))
     what = f"{claim.metric} of {claim.subject}{f' on {source}' if source else ''}"
     if reason := task if isinstance(task, str) else _not_checked(claim, task, subjects, reference):
@@ -165,10 +174,11 @@ def _check(
 
 
 def _same(now: Claim, claim: Claim) -> bool:
-    return (now.subject_sha256, now.metric, _key(now)) == (claim.subject_sha256, claim.metric, _key(claim))
+    return (now.subject_sha256, now.metric, key(now)) == (claim.subject_sha256, claim.metric, key(claim))
 
 
-def _key(claim: Claim) -> Key:
+def key(claim: Claim) -> Key:
+    """What was measured on what, but for the terms of the resampling."""
     settings = {name: value for name, value in claim.settings.items() if name != "run"}
     return json.dumps(settings, sort_keys=True), str(claim.data.get("sha256", ""))
 

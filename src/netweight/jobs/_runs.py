@@ -130,4 +130,15 @@ def slices_of(run: Run, source: str | Path | None = None) -> tuple[Segmentation,
     slices = data.segmentation(source or known["given"], size=run.recipe.data.size)
     if slices.sha256 != known["sha256"]:
         raise CorruptError(f"{slices.source} is not what {run.name} was trained on: other slices, masks or names")
-    return slices, divided(slices, run.recipe.data.split)
+    return slices, split_of(run, slices)
+
+
+def split_of(run: Run, slices: Segmentation) -> Split:
+    """The run's own split of the slices it was trained on. Raises: CorruptError: another comes out than was trained by."""
+    found = divided(slices, run.recipe.data.split)
+    if found.sha256 != run.training["split"]["sha256"]:
+        raise CorruptError(
+            f"{slices.source} is no longer divided as when {run.name} was trained: training patients could be tested on. "
+            "Use the version of netweight that trained it"
+        )
+    return found

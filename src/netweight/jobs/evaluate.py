@@ -1,4 +1,4 @@
-"""evaluate: artifacts and their original, side by side on text that calibration never saw."""
+"""evaluate: artifacts and their original, side by side on text that calibration never saw; trained runs on patients they never saw."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from netweight.errors import SettingsError
 from netweight.evaluate import Task
 from netweight.evaluate import run as judge
 from netweight.jobs import _overlaps, _subjects, _tasks
+from netweight.jobs._entrants import entrant
+from netweight.jobs._judged import judged
 from netweight.jobs._subjects import Opened
 from netweight.jobs._tasks import Preset
 from netweight.models import Model
@@ -30,6 +32,7 @@ def evaluate(
     artifacts: Any,
     *,
     against: Any = None,
+    data: str | Path | None = None,
     preset: Preset = "default",
     batch_size: int = 8,
     threads: int = 0,
@@ -42,6 +45,17 @@ def evaluate(
     if not sources:
         raise SettingsError("nothing to evaluate; name at least one artifact or model")
     _tasks.check_preset(preset)
+    if any(entrant(source) is not None for source in sources):
+        if tasks is not None:
+            raise SettingsError("trained runs are judged by every metric of masks; tasks are for other models")
+        with threads_of(threads):
+            return judged(
+                sources, against=against, data=data, batch_size=batch_size, threads=threads, out=out, progress=progress
+            )
+    if data is not None:
+        raise SettingsError(
+            f"data = {data}: slices are for trained runs, whose training patients are known; of {sources[0]} they are not"
+        )
     command = "" if tasks is not None else _command(sources, against, preset, batch_size, threads, out)
     with threads_of(threads):
         reference = _subjects.opened(against) if against is not None else None

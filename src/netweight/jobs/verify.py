@@ -1,4 +1,4 @@
-"""verify: hash an artifact again, decode every layer again, and measure its claims again; say which hold."""
+"""verify: hash an artifact or a run again, decode every layer again, and measure its claims again; say which hold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from netweight.artifact import Artifact, open_artifact
+from netweight.claim import read_claims
 from netweight.errors import CorruptError, EvidenceError, ParityError
-from netweight.jobs import _again, _parity
+from netweight.jobs import _again, _again_runs, _parity
 from netweight.jobs._again import Check
+from netweight.jobs._deployed import packed_of
+from netweight.jobs._entrants import Entrant, entrant
+from netweight.jobs._runs import CLAIMS, Run
 from netweight.jobs.evaluate import threads_of
 from netweight.progress import Progress, silent
 
@@ -36,15 +40,19 @@ def verify(
 ) -> Verification:
     """See ``netweight.verify``."""
     progress = progress or silent
-    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    trained = entrant(artifact)
+    opened = _opened(artifact) if trained is None else trained.artifact or packed_of(trained.run)
+    path = trained.path if trained is not None else getattr(opened, "path", artifact)
     with threads_of(threads):
-        checks = [*_files(opened, threads or os.cpu_count() or 1, progress)]
-        checks += _claims(opened, recompute, claim, against, progress)
-    result = Verification(str(opened.path), tuple(checks))
+        checks = [_weights(trained.run)] if trained is not None else []
+        if opened is not None:
+            checks += _files(opened, threads or os.cpu_count() or 1, progress)
+        checks += _claims(trained or opened, recompute, claim, against, progress)
+    result = Verification(str(path), tuple(checks))
     if failed := result.failures():
         listed = "; ".join(f"{check.what}: {check.detail}" for check in failed)
         count = "1 claim does" if len(failed) == 1 else f"{len(failed)} claims do"
-        raise EvidenceError(f"{opened.path}: {count} not hold: {listed}", found=result)
+        raise EvidenceError(f"{path}: {count} not hold: {listed}", found=result)
     return result
 
 
@@ -62,19 +70,34 @@ def _files(opened: Artifact, threads: int, progress: Progress) -> list[Check]:
     ]
 
 
-def _claims(opened: Artifact, recompute: bool, only: str | None, against: Any, progress: Progress) -> list[Check]:
+def _claims(
+    subject: Artifact | Entrant | None, recompute: bool, only: str | None, against: Any, progress: Progress
+) -> list[Check]:
     """Raises: EvidenceError: the claims are about another artifact, or one is asked for and there are none."""
-    claims = opened.claims
+    if subject is None:
+        return []
+    claims = subject.claims if isinstance(subject, Artifact) else read_claims(subject.path / CLAIMS)
     if not claims:
         if only is not None:
-            raise EvidenceError(f"{opened.path} has no claims, of {only!r} or anything else; run netweight evaluate")
+            raise EvidenceError(f"{subject.path} has no claims, of {only!r} or anything else; run netweight evaluate")
         return [Check("claims", "not checked", "there are none; run netweight evaluate")]
-    if all(claim.subject_sha256 != opened.sha256 for claim in claims):
+    if all(claim.subject_sha256 != subject.sha256 for claim in claims):
         raise EvidenceError(
-            f"{opened.path}: its claims are about another artifact "
-            f"({claims[-1].subject}, hash {claims[-1].subject_sha256[:12]}), this one has hash {opened.sha256[:12]}; "
+            f"{subject.path}: its claims are about another artifact "
+            f"({claims[-1].subject}, hash {claims[-1].subject_sha256[:12]}), this one has hash {subject.sha256[:12]}; "
             "evaluate it again"
         )
     if not recompute and only is None:
         return [Check(f"{len(claims)} claims", "not checked", "measure them again with --recompute")]
-    return _again.checked(opened, only, against, progress)
+    if isinstance(subject, Entrant):
+        return _again_runs.checked(subject, claims, only, against, progress)
+    return _again.checked(subject, only, against, progress)
+
+
+def _weights(run: Run) -> Check:
+    """``read`` has compared them already."""
+    return Check("weights", "holds", f"hash {run.weights_sha256[:12]} is what was trained")
+
+
+def _opened(artifact: Any) -> Artifact:
+    return artifact if isinstance(artifact, Artifact) else open_artifact(artifact)

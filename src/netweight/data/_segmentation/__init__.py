@@ -2,6 +2,7 @@
 
 from netweight.data._segmentation._augment import Augmentation, augment, normalise, to_unit
 from netweight.data._segmentation._folds import folds, holdout, leave_one_site_out
+from netweight.data._segmentation._known import known_patients
 from netweight.data._segmentation._phantom import PhantomSettings, phantom
 from netweight.data._segmentation._pictures_alone import picture, pictures, square, unsquare
 from netweight.data._segmentation._read import segmentation, segmentations
@@ -17,6 +18,7 @@ __all__ = [
     "folds",
     "from_arrays",
     "holdout",
+    "known_patients",
     "leave_one_site_out",
     "normalise",
     "phantom",
