@@ -359,15 +359,15 @@ def bench(
     """Measure how fast an artifact runs here, and beside what.
 
     Args:
-      artifact: artifact folder.
-      against: what to put beside it: the original, or another artifact; its own weights decoded to float32 if absent.
+      artifact: artifact folder, or a trained run for what it was packed to.
+      against: what to put beside it: the original, a run or another artifact; its own weights decoded to float32 if absent.
       prompt_tokens: tokens read at once when prefill is measured.
       rounds: repetitions; contestants take turns.
-      tokens: tokens written in one repetition.
+      tokens: tokens written in one repetition, or pictures segmented one by one.
       threads: 0 takes as many as torch does.
       require_kernels: an error, not a slow path, where a layer has no packed kernel.
       into: architecture of an artifact of a plain module.
-      example: input of an artifact that is no language model.
+      example: input of an artifact that is no language model; a segmentation net's own description gives one.
       json: plain data as JSON instead of a table.
     Returns:
       Speeds, memory, and the share of this machine's read speed; its JSON text with ``json``.

@@ -11,7 +11,8 @@ from torch import nn
 
 import netweight
 from netweight import recipe
-from netweight.errors import KernelError, SettingsError
+from netweight.cli import main
+from netweight.errors import ArtifactError, KernelError, SettingsError
 from netweight.jobs import bench as job
 from netweight.runtime import kernels
 
@@ -68,3 +69,29 @@ def test_wrong_requests_are_refused(artifact: Path, tmp_path: Path):
     netweight.compress(net, odd, out=tmp_path / "nf4", threads=1)
     with pytest.raises(KernelError, match="no packed kernel, the first is 0: .*nf4: no kernel for nf4 codes"):
         netweight.bench(tmp_path / "nf4", into=net, example=torch.zeros(1, 64), require_kernels=True, **QUICK)
+
+
+def test_a_segmentation_net_is_measured_from_what_it_says_of_itself(vit_run: Path, baseline_run: Path, capsys):
+    found = netweight.bench(vit_run / "packed", rounds=7, tokens=2, threads=1)
+    assert [row.name for row in found.contestants] == ["packed", "decoded", "float32"]
+    for row in found.contestants:
+        assert row.latency.n == 14 and 0 < row.latency.p50_s <= row.latency.p99_s and row.decode is None
+    XX and row.bytes_in_memory > 4e5
+    assert "rounded to nvfp4" in found.contestants[0].path and "no input is rounded" in found.contestants[2].path
+    assert (
+        main(
+            ["bench", str(vit_run), "--against", str(baseline_run), "--rounds", "1", "--tokens", "1", "--threads", "1"]
+        )
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "p99" in shown and "images /s" in shown and "layers rounding as they were trained" in shown
+    with pytest.raises(ArtifactError, match="no packed form to measure: its weights are not rounded"):
+        netweight.bench(baseline_run)
+
+
+@pytest.mark.skipif(kernels.missing() is not None, reason="no compiled kernels")
+def test_kernels_are_taken_where_they_are_asked_for(vit_run: Path):
+    found = netweight.bench(vit_run, rounds=1, tokens=1, threads=1, require_kernels=True)
+    assert f"{kernels.isa()} kernel, inputs rounded to nvfp4" in found.contestants[0].path
+    assert found.contestants[0].bytes_in_memory < found.contestants[1].bytes_in_memory / 2

@@ -274,6 +274,8 @@ def _path(path: Path) -> RenderableType:
 def _benchmark(found: Benchmark) -> RenderableType:
     read = f", read speed {found.read_gb_s.value:.3g} GB/s" if found.read_gb_s else ""
     title = f"{found.artifact}: {found.isa} kernels, {found.threads} threads{read}"
+    if found.contestants[0].latency is not None:
+        return _net_benchmark(title, found)
     numeric = ("written /s", "read /s", "share of read speed", "MB per step", "in memory", "load s")
     table = _table(title, "", *numeric, "path", right=numeric)
     for row in found.contestants:
@@ -290,6 +292,17 @@ def _benchmark(found: Benchmark) -> RenderableType:
         )
     unit = f"tokens, {found.prompt_tokens} read at once" if found.contestants[0].decode else "inputs"
     return Group(table, Text(f"speeds in {unit}; median [95 % interval of the median] over rounds"))
+
+
+def _net_benchmark(title: str, found: Benchmark) -> RenderableType:
+    numeric = ("images /s", "p50", "p99", "in memory", "load s")
+    table = _table(title, "", *numeric, "path", right=numeric)
+    for row in found.contestants:
+        times = [f"{s * 1e3:.4g} ms" for s in (row.latency.p50_s, row.latency.p99_s)] if row.latency else ["–", "–"]
+        table.add_row(row.name, _speed(row.prefill), *times, size(row.bytes_in_memory), f"{row.load_s:.2f}", row.path)
+    n = max(row.latency.n for row in found.contestants if row.latency)
+    words = "one picture at a time; median [95 % interval of the median] over rounds, latencies over"
+    return Group(table, Text(f"{words} {n} pictures"))
 
 
 def _speed(speed: Speed | None) -> str:

@@ -34,9 +34,15 @@ class Deployed:
         return int(self.described["image"])
 
     def example(self) -> torch.Tensor:
-        """(1, channels, image, image) float32 noise, always the same."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(1, int(self.described["channels"]), self.image, self.image, generator=generator)
+        """(1, channels, image, image) float32, see ``noise``."""
+        return noise(self.described)
+
+
+def noise(described: Mapping[str, Any]) -> torch.Tensor:
+    """(1, channels, image, image) float32 for a net by its description, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    side = int(described["image"])
+    return torch.randn(1, int(described["channels"]), side, side, generator=generator)
 
 
 def segments(source: Any) -> bool:
@@ -73,9 +79,9 @@ def deployed(source: Any, *, require_kernels: bool = False) -> Deployed:
     if _runs.is_run(source):
         run = _runs.read(source)
         found = packed_of(run)
-        return (
-            _trained(run, require_kernels) if found is None else _packed(found, f"{run.name}/packed", require_kernels)
-        )
+        if found is None and require_kernels:
+            raise KernelError(f"{run.name} has no packed form: {run.training['packed']['reason']}")
+        return trained(run) if found is None else _packed(found, f"{run.name}/packed", require_kernels)
     if not is_artifact(source):
         raise ArtifactError(f"{source} is neither a trained run nor an artifact; make one with `netweight train`")
     found = artifact_of(source)
@@ -95,10 +101,9 @@ def _packed(artifact: Artifact, name: str, require_kernels: bool) -> Deployed:
     return Deployed(name, loaded.module, loaded.summary(), artifact.manifest.model["net"])
 
 
-def _trained(run: Run, require_kernels: bool) -> Deployed:
-    reason = str(run.training["packed"]["reason"])
-    if require_kernels:
-        raise KernelError(f"{run.name} has no packed form: {reason}")
+def trained(run: Run) -> Deployed:
+    """A run's net as it was simulated while it was trained."""
     net, quantized = _runs.net_of(run)
     simulated = f", {len(quantized.layers())} layers rounding as they were trained" if quantized.layers() else ""
+    reason = run.training["packed"].get("reason", "asked for as it was trained")
     return Deployed(run.name, net, f"float32 weights{simulated}; not packed: {reason}", models.nets.describe(net))

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from netweight import models, runtime
 from netweight.artifact import Artifact, open_artifact
-from netweight.errors import SettingsError
+from netweight.errors import ArtifactError, SettingsError
 from netweight.evaluate import median_interval
+from netweight.jobs._deployed import noise, packed_of, trained
+from netweight.jobs._runs import is_run, read
 from netweight.jobs._subjects import is_artifact
 from netweight.jobs._threads import both_on
 from netweight.models import Model
@@ -28,6 +30,7 @@ from netweight.runtime import kernels
 
 READ_BYTES = 512 << 20  # more than any cache holds
 STREAMS = 8  # read side by side: what memory can give at best
+SINGLE = "single"  # seconds of one input, among the speeds of rounds
 BUDGET_S = 60.0  # of one contestant; a slow one gets fewer rounds, and its `n` says so
 
 
@@ -42,8 +45,20 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Seconds from an input to its output, over ``n`` of them one at a time."""
+
+    p50_s: float
+    p99_s: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Contestant:
-    """One way to run the model. Speeds are in tokens per second, or inputs per second for a module."""
+    """One way to run the model. Speeds are in tokens per second, or inputs per second for a module.
+
+    ``latency`` is of nets of ``models.nets``, one picture at a time, whose speed is then that of single pictures too.
+    """
 
     name: str
     path: str
@@ -53,6 +68,7 @@ class Contestant:
     decode: Speed | None
     prefill: Speed | None
     read_share: float | None  # of the measured read speed, while decoding
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,7 @@ class _Work:
     prompt_tokens: int
     tokens: int
     example: Tensor | None
+    one_by_one: bool = False  # a net of pictures: `tokens` of them in a round, each timed
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,7 @@ class _Piece:
     """One thing to time, and how many tokens or inputs it is."""
 
     kind: str  # "prefill" or "decode"
-    run: Callable[[], object]
+    run: Callable[[], list[float] | None]  # seconds of single inputs, where they are timed
     amount: float
 
 
@@ -95,6 +112,7 @@ class _Runner:
     load_s: float
     model: Model
     pieces: tuple[_Piece, ...]
+    one_by_one: bool = False
 
 
 def bench(
@@ -113,18 +131,31 @@ def bench(
     """See ``netweight.bench``."""
     if min(prompt_tokens, rounds, tokens) < 1 or threads < 0:
         raise SettingsError("prompt_tokens, rounds and tokens must be at least 1, threads at least 0")
-    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
-    work = _Work(prompt_tokens, tokens, example)
+    opened = _artifact(artifact)
+    net = "net" in opened.manifest.model and example is None
+    work = _Work(prompt_tokens, tokens, noise(opened.manifest.model["net"]) if net else example, net)
     with both_on(threads) as count:
         loaded = runtime.load(opened, into=into, kernels="require" if require_kernels else "auto")
         first = _runner("packed", loaded.model, loaded.summary(), loaded.load_s, work)
-        runners = (first, _other(opened, against, into, work))
+        runners = [first, _other(opened, against, into, work)]
+        if net and against is None:
+            runners.append(_float32(opened, work))
         times, read = _measured(runners, rounds)
     read_speed = _speed(read) if read else None
     isa = kernels.isa() if kernels.missing() is None else "none"
     contestants = tuple(_contestant(runner, times[runner.name], read_speed) for runner in runners)
     found = Benchmark(opened.path.resolve().name, isa, count, read_speed, prompt_tokens, contestants)
     return found.to_json() if json else found
+
+
+def _artifact(source: Any) -> Artifact:
+    """An artifact, or what a run was packed to. Raises: ArtifactError: the run has no packed form."""
+    if not is_run(source):
+        return source if isinstance(source, Artifact) else open_artifact(source)
+    run = read(source)
+    if (found := packed_of(run)) is None:
+        raise ArtifactError(f"{source} has no packed form to measure: {run.training['packed']['reason']}")
+    return found
 
 
 def _measured(runners: Sequence[_Runner], rounds: int) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
@@ -142,11 +173,12 @@ def _measured(runners: Sequence[_Runner], rounds: int) -> tuple[dict[str, dict[s
                 continue
             for piece in runner.pieces:
                 begun = time.perf_counter()
-                piece.run()
+                single = piece.run()
                 seconds = time.perf_counter() - begun
                 spent[runner.name] += seconds
                 if number:
                     times[runner.name].setdefault(piece.kind, []).append(piece.amount / seconds)
+                    times[runner.name].setdefault(SINGLE, []).extend(single or ())
     return times, read[1:]
 
 
@@ -159,15 +191,29 @@ def _other(artifact: Artifact, against: Any, into: nn.Module | None, work: _Work
         loaded = runtime.load(against, into=into)
         name = loaded.artifact.path.resolve().name
         return _runner(f"against {name}", loaded.model, loaded.summary(), loaded.load_s, work)
+    if is_run(against):
+        module, path = trained(read(against)).module, "float32 weights, layers rounding as they were trained"
+        return _runner("run", models.load(module), path, time.perf_counter() - begun, work)
     model = against if isinstance(against, Model) else models.load(against)
     models.materialize(model, "")
     seconds = time.perf_counter() - begun
     return _runner("original", model, "an original, not an artifact: float32 weights", seconds, work)
 
 
+def _float32(artifact: Artifact, work: _Work) -> _Runner:
+    """The same net with the same decoded weights that rounds nothing it reads: what the rounding costs."""
+    begun = time.perf_counter()
+    loaded = runtime.load(artifact, check=False, kernels="off")
+    for layer in artifact.manifest.layers:
+        models.round_inputs(loaded.module.get_submodule(layer), "")
+    return _runner(
+        "float32", loaded.model, "the same weights as float32, no input is rounded", time.perf_counter() - begun, work
+    )
+
+
 def _runner(name: str, model: Model, path: str, load_s: float, work: _Work) -> _Runner:
     if model.kind != "causal-lm":
-        return _Runner(name, path, load_s, model, (_forward(model, work),))
+        return _Runner(name, path, load_s, model, (_forward(model, work),), work.one_by_one)
     pieces = _native(model, work) if runtime.why_not_native(model) is None else _through_transformers(model, work)
     return _Runner(name, f"{path}; {runtime.decode_path(model)}", load_s, model, pieces)
 
@@ -177,11 +223,16 @@ def _forward(model: Model, work: _Work) -> _Piece:
         raise SettingsError(f"{model.name} writes no text: pass an example input, bench(artifact, example=tensor)")
     inputs = work.example
 
-    def run() -> None:
-        with torch.inference_mode():
-            model.module(inputs)
+    def run() -> list[float]:
+        took = []
+        for _ in range(work.tokens if work.one_by_one else 1):
+            begun = time.perf_counter()
+            with torch.inference_mode():
+                model.module(inputs)
+            took.append(time.perf_counter() - begun)
+        return took
 
-    return _Piece("prefill", run, float(len(inputs)))
+    return _Piece("prefill", run, float(len(inputs)) * (work.tokens if work.one_by_one else 1))
 
 
 def _prompt(model: Model, work: _Work) -> Tensor:
@@ -228,7 +279,13 @@ def _contestant(runner: _Runner, found: dict[str, list[float]], read: Speed | No
     step = runtime.bytes_per_step(runner.model)
     share = decode.value * step / 1e9 / read.value if decode and read else None
     memory = runtime.bytes_in_memory(runner.model.module)
-    return Contestant(runner.name, runner.path, runner.load_s, memory, step, decode, _speed(found["prefill"]), share)
+    latency = _latency(found[SINGLE]) if runner.one_by_one else None
+    prefill = _speed(found["prefill"])
+    return Contestant(runner.name, runner.path, runner.load_s, memory, step, decode, prefill, share, latency)
+
+
+def _latency(seconds: list[float]) -> Latency:
+    return Latency(statistics.median(seconds), float(np.quantile(seconds, 0.99)), len(seconds))
 
 
 def _speed(values: list[float]) -> Speed:
