@@ -12,6 +12,7 @@ import netweight
 from netweight import recipe, runtime
 from netweight.artifact import open_artifact
 from netweight.errors import ArtifactError, CorruptError, ModelError
+from netweight.runtime import kernels
 
 RECIPE = recipe.load({"name": "four bits", "step": [{"use": "rtn", "format": "int4-g32"}]})
 
@@ -45,9 +46,27 @@ def test_weights_in_memory_are_the_decoded_ones(artifact: Path):
 
 def test_the_summary_hides_no_slow_path(artifact: Path):
     loaded = runtime.load(artifact, kernels="off")
-    assert loaded.summary().startswith("14 layers int4-g32: decoded once at load to float32 (decoded: ")
+    assert loaded.summary().startswith("14 layers int4-g32: decoded once at load to float32 (speed and memory are ")
     assert set(loaded.paths) == set(open_artifact(artifact).manifest.layers)
     assert not loaded.module.training
+
+
+@pytest.mark.skipif(kernels.missing() is not None, reason="no compiled kernels")
+def test_kernels_are_left_out_where_torch_is_faster_and_nowhere_else(tiny_folder: Path, tmp_path: Path):
+    step = {"use": "rtn", "format": "nvfp4", "activations": "nvfp4"}
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1))
+    batches = [torch.randn(2, 16, 8, 8)]
+    netweight.compress(net, recipe.load({"step": [step]}), out=tmp_path / "net", threads=1, calibration=batches)
+    auto, off = runtime.load(tmp_path / "net", into=net), runtime.load(tmp_path / "net", into=net, kernels="off")
+    reason = "torch's product of floats is faster than the kernel's; inputs rounded to nvfp4"
+    assert auto.paths["0"] == f"decoded once at load to float32 ({reason})" and reason not in off.summary()
+    assert torch.equal(auto.module(batches[0]), off.module(batches[0]))
+    exact = runtime.load(tmp_path / "net", into=net, kernels="exact")
+    assert "kernel, float32 activations" in exact.paths["0"]
+    torch.testing.assert_close(exact.module(batches[0]), off.module(batches[0]), rtol=1e-4, atol=1e-5)
+    netweight.compress(tiny_folder, recipe.load({"step": [step]}), out=tmp_path / "text", threads=1)
+    assert all(" kernel, inputs rounded to nvfp4" in path for path in runtime.load(tmp_path / "text").paths.values())
 
 
 def test_tied_weights_stay_one_tensor_and_are_counted_once(artifact: Path):

@@ -53,7 +53,7 @@ class Loaded:
         listed = "; ".join(f"{count} layers {format}: {path}" for (format, path), count in sorted(by_path.items()))
         slow = len(self.decoded)
         share = "" if slow == len(self.paths) else f" of {slow} layers"
-        caution = f" (decoded: speed and memory{share} are those of the float32 model)" if slow else ""
+        caution = f" (speed and memory{share} are those of the float32 model)" if slow else ""
         return f"{listed}{caution}; loaded in {self.load_s:.1f} s"
 
 
