@@ -155,7 +155,7 @@ def _input(one: _Known) -> RunInput:
         name=one.run.name,
         title=one.run.recipe.name,
         claims=one.claims,
-        training=one.run.training,
+        training={**one.run.training, "seconds": one.run.seconds},
         recipe=one.run.recipe.to_table(),
         recipe_toml=one.run.recipe.to_toml(),
         arithmetic=_arithmetic(one),

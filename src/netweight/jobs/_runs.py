@@ -43,6 +43,14 @@ class Run:
     def weights_sha256(self) -> str:
         return str(self.training["weights_sha256"])
 
+    @property
+    def seconds(self) -> float | None:
+        """What making it took; None where that was not kept."""
+        try:
+            return float(json.loads((self.path / TIMES).read_text(encoding="utf-8"))["seconds"])
+        except (OSError, ValueError, KeyError):
+            return None
+
     def claims(self) -> list[Claim]:
         """What was measured of it."""
         return read_claims(self.path / CLAIMS)
@@ -60,9 +68,12 @@ def read(folder: str | Path) -> Run:
         raise ArtifactError(f"{folder} is not a finished run: it has no {TRAINING}; make one with `netweight train`")
     try:
         found = Run(folder, load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8")))
-    except (ValueError, KeyError) as error:
+        wanted = found.weights_sha256
+    except KeyError as error:
+        raise CorruptError(f"{folder / TRAINING} is damaged: it has no {error}") from error
+    except ValueError as error:
         raise CorruptError(f"{folder / TRAINING} is damaged: {error}") from error
-    if provenance.sha256_of_file(folder / WEIGHTS) != found.weights_sha256:
+    if provenance.sha256_of_file(folder / WEIGHTS) != wanted:
         raise CorruptError(f"{folder / WEIGHTS} is not what was trained: its hash differs from that in {TRAINING}")
     return found
 
