@@ -95,6 +95,7 @@ def test_nothing_is_overwritten(vit_run, pictures, tmp_path):
     [
         ({}, "nothing to work on; give --prompt TEXT for a language model, or --images"),
         ({"prompt": "a", "images": "x", "masks_out": "y"}, "a prompt and pictures at once"),
+        ({"images": "x", "masks_out": "y", "temperature": 0.5}, "max_tokens and temperature are for text"),
         ({"images": "x"}, "name the folder for the masks"),
         ({"masks_out": "x"}, "masks_out without images"),
         ({"images": "x", "masks_out": "y", "threshold": 0}, "threshold = 0"),

@@ -18,6 +18,8 @@ from netweight.models import Model
 from netweight.progress import Progress, silent
 from netweight.runtime import kernels
 
+MAX_TOKENS = 64
+
 
 class Generation(Iterator[str]):
     """Pieces of text as they come; ``path`` says beforehand how the layers are computed."""
@@ -36,7 +38,7 @@ def run(
     images: str | Path | None = None,
     masks_out: str | Path | None = None,
     threshold: float = 0.5,
-    max_tokens: int = 64,
+    max_tokens: int = MAX_TOKENS,
     temperature: float = 0.0,
     seed: int = 0,
     threads: int = 0,
@@ -46,6 +48,8 @@ def run(
     """See ``netweight.run``."""
     _check_one_of(prompt, images, masks_out)
     if images is not None and masks_out is not None:
+        if max_tokens != MAX_TOKENS or temperature:
+            raise SettingsError("max_tokens and temperature are for text, and pictures are asked for; leave them out")
         return _masks.segmented(
             artifact,
             images,
