@@ -219,16 +219,8 @@ def study(
     """
     from netweight.jobs.study import study as job
 
-    return job(
-        grid,
-        out=out,
-        model=model,
-        data=data,
-        workers=workers,
-        threads=threads,
-        retry_failed=retry_failed,
-        progress=progress,
-    )
+    words = {"workers": workers, "threads": threads, "retry_failed": retry_failed, "progress": progress}
+    return job(grid, out=out, model=model, data=data, **words)
 
 
 def report(

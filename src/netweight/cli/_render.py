@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from netweight.cli._parts import STYLE, duration, interval, new_table, number, size, wrote
+from netweight.cli._render_studies import findings, training_findings
 
 if TYPE_CHECKING:
     from netweight.artifact import Artifact
@@ -20,17 +20,11 @@ if TYPE_CHECKING:
     from netweight.jobs._estimate import DryRun
     from netweight.jobs._masks import Segmented
     from netweight.jobs._runs import Run
-    from netweight.jobs._training_study import TrainingFindings
     from netweight.jobs.bench import Benchmark, Speed
     from netweight.jobs.doctor import Checkup
-    from netweight.jobs.study import Findings
     from netweight.jobs.verify import Verification
     from netweight.jobs.weigh import Weighing
     from netweight.ledger import Ledger, Row
-    from netweight.study import Recovery
-
-STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
-STYLE |= {"holds": "green", "not checked": "yellow", "fails": "bold red"}
 
 
 def show(value: Any) -> None:
@@ -69,22 +63,6 @@ def rendered(value: Any) -> RenderableType:
     return TABLES.get(_name(value), _text)(value)
 
 
-def size(count_bytes: float) -> str:
-    """Bytes in decimal units, three digits: 92.9 MB."""
-    if count_bytes < 1000:
-        return f"{count_bytes:.0f} B"
-    for unit in ("kB", "MB"):
-        count_bytes /= 1000
-        if count_bytes < 999.5:
-            return f"{count_bytes:.3g} {unit}"
-    return f"{count_bytes / 1000:.3g} GB"
-
-
-def number(value: float | None) -> str:
-    """Four digits, or a dash for what was not measured."""
-    return "–" if value is None else f"{value:.4g}"
-
-
 def _name(value: Any) -> str:
     return type(value).__name__
 
@@ -106,16 +84,8 @@ def _text(value: Any) -> RenderableType:
     return Text(str(value))
 
 
-def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        justify = "right" if column in right else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in right)
-    return table
-
-
 def _checkup(checkup: Checkup) -> RenderableType:
-    table = _table("netweight doctor", "", "what", "found", "way out")
+    table = new_table("netweight doctor", "", "what", "found", "way out")
     for finding in checkup.findings:
         mark = Text(finding.status, style=STYLE[finding.status])
         table.add_row(mark, Text(finding.topic), Text(finding.found), Text(finding.way_out))
@@ -127,7 +97,7 @@ def _checkup(checkup: Checkup) -> RenderableType:
 def _weighing(weighing: Weighing) -> RenderableType:
     title = f"{weighing.model}: {weighing.parameters:,} parameters, {size(weighing.stored_bytes)} as stored"
     numeric = ("layers", "parameters", "bytes", "share")
-    parts = _table(
+    parts = new_table(
         title, "layer", "kind", "layers", "shape", "parameters", "bytes", "share", "stored as", right=numeric
     )
     for part in weighing.parts:
@@ -150,7 +120,7 @@ def _weighing(weighing: Weighing) -> RenderableType:
 
 def _projections(weighing: Weighing) -> Table:
     numeric = ("bits per weight", "layers", "whole model", "of stored")
-    table = _table("layers inside blocks converted, the rest as stored", "format", *numeric, "note", right=numeric)
+    table = new_table("layers inside blocks converted, the rest as stored", "format", *numeric, "note", right=numeric)
     for row in weighing.projections:
         misfits = f"does not fit {len(row.misfits)} layers, such as {row.misfits[0]}" if row.misfits else ""
         share = f"{row.total_bytes / max(weighing.stored_bytes, 1):.1%}"
@@ -161,7 +131,7 @@ def _projections(weighing: Weighing) -> Table:
 
 def _claims(claims: Sequence[Claim]) -> RenderableType:
     numeric = ("value", "95 % interval", "n", "difference")
-    table = _table("claims", "subject", "metric", "value", "unit", *numeric[1:], "verdict", right=numeric)
+    table = new_table("claims", "subject", "metric", "value", "unit", *numeric[1:], "verdict", right=numeric)
     for claim in claims:
         against = claim.comparison
         table.add_row(
@@ -169,9 +139,9 @@ def _claims(claims: Sequence[Claim]) -> RenderableType:
             Text(" on ".join(part for part in (claim.metric, _source(claim)) if part)),
             number(claim.value) if claim.provenance == "measured" else f"{number(claim.value)} ({claim.provenance})",
             claim.unit,
-            _interval(claim.low, claim.high),
+            interval(claim.low, claim.high),
             str(claim.n),
-            f"{against.difference:+.4g} {_interval(against.low, against.high)}" if against else "",
+            f"{against.difference:+.4g} {interval(against.low, against.high)}" if against else "",
             (against.verdict or "") if against else "",
         )
     return table
@@ -182,13 +152,9 @@ def _source(claim: Claim) -> str:
     return "/".join(str(part) for part in (claim.data.get("source"), claim.data.get("split")) if part)
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"({low:.4g} to {high:.4g})"
-
-
 def _ledger(ledger: Ledger) -> RenderableType:
     numeric = ("before", "after", "weight error", "output error")
-    table = _table("ledger", "module", "kind", "action", "format", *numeric, "why, notes", right=numeric)
+    table = new_table("ledger", "module", "kind", "action", "format", *numeric, "why, notes", right=numeric)
     for row in ledger:
         remarks = "; ".join([*([row.reason] if row.reason else []), *row.notes])
         table.add_row(
@@ -220,7 +186,7 @@ def _dry_run(plan: DryRun) -> RenderableType:
 
 def _artifact(artifact: Artifact) -> RenderableType:
     numeric = ("layers", "before", "after", "output error, median", "worst")
-    table = _table(f"{artifact.path}", "format", *numeric, "worst layer", right=numeric)
+    table = new_table(f"{artifact.path}", "format", *numeric, "worst layer", right=numeric)
     rows = artifact.ledger.quantized()
     for name in sorted({row.format for row in rows}):
         table.add_row(*_format_row(name, [row for row in rows if row.format == name]))
@@ -252,23 +218,11 @@ def _ratio(before: float, after: float) -> str:
     return f"{before / after:.2f} times smaller" if after else "empty"
 
 
-def duration(seconds: float) -> str:
-    """12 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _verification(verification: Verification) -> RenderableType:
-    table = _table(verification.artifact, "", "what", "found")
+    table = new_table(verification.artifact, "", "what", "found")
     for check in verification.checks:
         table.add_row(Text(check.status, style=STYLE[check.status]), Text(check.what), Text(check.detail))
     return table
-
-
-def _path(path: Path) -> RenderableType:
-    return Text(f"wrote {path}")
 
 
 def _benchmark(found: Benchmark) -> RenderableType:
@@ -277,7 +231,7 @@ def _benchmark(found: Benchmark) -> RenderableType:
     if found.contestants[0].latency is not None:
         return _net_benchmark(title, found)
     numeric = ("written /s", "read /s", "share of read speed", "MB per step", "in memory", "load s")
-    table = _table(title, "", *numeric, "path", right=numeric)
+    table = new_table(title, "", *numeric, "path", right=numeric)
     for row in found.contestants:
         share = "–" if row.read_share is None else f"{row.read_share:.2f}"
         table.add_row(
@@ -296,7 +250,7 @@ def _benchmark(found: Benchmark) -> RenderableType:
 
 def _net_benchmark(title: str, found: Benchmark) -> RenderableType:
     numeric = ("images /s", "p50", "p99", "in memory", "load s")
-    table = _table(title, "", *numeric, "path", right=numeric)
+    table = new_table(title, "", *numeric, "path", right=numeric)
     for row in found.contestants:
         times = [f"{s * 1e3:.4g} ms" for s in (row.latency.p50_s, row.latency.p99_s)] if row.latency else ["–", "–"]
         table.add_row(row.name, _speed(row.prefill), *times, size(row.bytes_in_memory), f"{row.load_s:.2f}", row.path)
@@ -312,64 +266,19 @@ def _speed(speed: Speed | None) -> str:
     return f"{speed.value:.4g}{bounds} n={speed.n}"
 
 
-def _findings(findings: Findings) -> RenderableType:
-    """A paragraph for each comparison: so many numbers fit no table that a terminal could show."""
-    failed = [row for row in findings.cells if "failure" in row]
-    done = len(findings.cells) - len(failed)
-    lines: list[RenderableType] = [Text(f"{findings.name}: {done} of {len(findings.cells)} cells done")]
-    lines += [Text(f"failed: {_cell(row)}: {row['failure']}", style=STYLE["warning"]) for row in failed]
-    for row in findings.comparisons:
-        title = f"{row.setting}: " if row.setting else ""
-        lines += [Text(""), Text(f"{title}{row.value} against {findings.baseline}, {row.measure}", style="bold")]
-        lines.append(_comparison(row, findings.baseline))
-    return Group(*lines, Text(""), _path(findings.path / "study.json"))
-
-
-def _comparison(row: Recovery, baseline: str) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row(
-        "  mean", f"{number(row.original)} original, {number(row.baseline)} {baseline}, {number(row.other)} {row.value}"
-    )
-    p = "" if row.adjusted_p is None else f", p {number(row.adjusted_p)} after Holm's correction"
-    grid.add_row("  gain", f"{number(row.difference)} {_interval(row.low, row.high)} over {row.n} seeds{p}")
-    if row.share is not None:
-        low, high = (("unbounded" if x is None else f"{100 * x:.3g} %") for x in (row.share_low, row.share_high))
-        grid.add_row("  recovered", f"{100 * row.share:.3g} % ({low} to {high}) of what {baseline} lost")
-    if row.verdict:
-        grid.add_row("  verdict", row.verdict)
-    if row.seeds_to_settle is not None:
-        grid.add_row("  to settle", f"{row.seeds_to_settle} seeds")
-    return grid
-
-
-def _training_findings(findings: TrainingFindings) -> RenderableType:
-    """A paragraph for each finding; sentences are the findings' own."""
-    failed = [row for row in findings.cells if "failure" in row]
-    done = len(findings.cells) - len(failed)
-    made = " on phantoms, which say nothing about patients" if findings.phantom else ""
-    lines: list[RenderableType] = [Text(f"{findings.name}: {done} of {len(findings.cells)} cells done{made}")]
-    lines += [Text(f"failed: {_cell(row)}: {row['failure']}", style=STYLE["warning"]) for row in failed]
-    for row in findings.comparisons:
-        lines += [Text(""), Text(row.words())]
-    for name, found in (*findings.shares.items(), *findings.ranks.items()):
-        lines += [Text(""), Text(name, style="bold"), Text(found.words())]
-    lines += [Text(f"left out: {why}", style=STYLE["warning"]) for why in findings.left_out]
-    return Group(*lines, Text(""), _path(findings.path / "study.json"))
-
-
 def _run(run: Run) -> RenderableType:
     history = run.training["history"]
     head = Text(
         f"{run.name}: {len(history['rows'])} passes, the best {history['best']} ({history['ended']}); "
         f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}"
     )
-    return Group(head, _claims(run.claims()), _path(run.path))
+    return Group(head, _claims(run.claims()), wrote(run.path))
 
 
 def _segmented(found: Segmented) -> RenderableType:
     numeric = ("images /s", "net alone /s", "net p50", "net p99", "in memory")
     title = f"{found.net}: {len(found.masks)} masks, {found.positive} not empty"
-    table = _table(title, *numeric, right=numeric)
+    table = new_table(title, *numeric, right=numeric)
     table.add_row(
         number(found.images_per_s),
         number(found.net_images_per_s),
@@ -385,23 +294,18 @@ def _segmented(found: Segmented) -> RenderableType:
     return Group(Text(found.path), table, Text(how), *passed)
 
 
-def _cell(row: Mapping[str, Any]) -> str:
-    """The values of a cell's axes and its seed, which come before its key."""
-    return ", ".join(str(value) for value in list(row.values())[: list(row).index("key")])
-
-
 TABLES: dict[str, Callable[[Any], RenderableType]] = {
     "Artifact": _artifact,
     "Benchmark": _benchmark,
     "Checkup": _checkup,
     "Claim": lambda claim: _claims([claim]),
     "DryRun": _dry_run,
-    "Findings": _findings,
+    "Findings": findings,
     "Ledger": _ledger,
-    "Path": _path,
-    "PosixPath": _path,
+    "Path": wrote,
+    "PosixPath": wrote,
     "Run": _run,
-    "TrainingFindings": _training_findings,
+    "TrainingFindings": training_findings,
     "Segmented": _segmented,
     "Verification": _verification,
     "Weighing": _weighing,
