@@ -117,8 +117,7 @@ def train(
 ) -> Run:
     """Train a segmentation net, in full precision or four bits.
 
-    Patients are divided before anything else: some to learn from, some to choose the best weights by, some to be judged
-    on at the end. An interrupted run is resumed by the same command, and ends in the same bytes.
+    Patients are divided first: to learn from, to choose weights by, to be judged on. The same command resumes a run, to the same bytes.
 
     Args:
       recipe: training recipe (TOML): the net, its arithmetic, the split, the schedule.
@@ -153,8 +152,7 @@ def evaluate(
 ) -> list[Claim]:
     """Measure quality, size and speed, paired with the original.
 
-    The text is text that calibration never saw. Trained runs are judged by their masks, on patients who neither trained
-    them nor chose their weights. Every number comes with its interval.
+    Text is text that calibration never saw; patients neither trained a run nor chose its weights. Every number has its interval.
 
     Args:
       artifacts: one or more artifact folders, models or trained runs; in Python also live modules.
@@ -200,8 +198,7 @@ def study(
 ) -> Findings | TrainingFindings:
     """Run a grid of recipes and say what the differences show.
 
-    Each recipe compresses the model, or trains a net, and the result is measured. Cells are kept as they are done: the
-    same command goes on where it was interrupted, and does again only what changed.
+    Each recipe compresses the model, or trains a net. The same command goes on where it was interrupted, and does again what changed.
 
     Args:
       grid: the study (TOML): a common recipe, axes that are laid over it, seeds, what to measure, what to compare.
@@ -219,8 +216,16 @@ def study(
     """
     from netweight.jobs.study import study as job
 
-    words = {"workers": workers, "threads": threads, "retry_failed": retry_failed, "progress": progress}
-    return job(grid, out=out, model=model, data=data, **words)
+    return job(
+        grid,
+        out=out,
+        model=model,
+        data=data,
+        workers=workers,
+        threads=threads,
+        retry_failed=retry_failed,
+        progress=progress,
+    )
 
 
 def report(
@@ -231,8 +236,7 @@ def report(
 ) -> Path:
     """Write one HTML page about artifacts, or training runs.
 
-    It needs no network. Runs tested on the same slices are paired with the first of them. Their test slices are
-    predicted again for pictures of what was found and missed; where they are no longer found, there are none.
+    It needs no network. Runs tested on the same slices are paired with the first, with pictures of what was found and missed.
 
     Args:
       artifacts: one or more artifact folders that have been evaluated, or one or more folders of training runs; not both.

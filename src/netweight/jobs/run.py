@@ -18,8 +18,6 @@ from netweight.models import Model
 from netweight.progress import Progress, silent
 from netweight.runtime import kernels
 
-MAX_TOKENS = 64
-
 
 class Generation(Iterator[str]):
     """Pieces of text as they come; ``path`` says beforehand how the layers are computed."""
@@ -38,7 +36,7 @@ def run(
     images: str | Path | None = None,
     masks_out: str | Path | None = None,
     threshold: float = 0.5,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int = 64,
     temperature: float = 0.0,
     seed: int = 0,
     threads: int = 0,
@@ -48,7 +46,7 @@ def run(
     """See ``netweight.run``."""
     _check_one_of(prompt, images, masks_out)
     if images is not None and masks_out is not None:
-        if max_tokens != MAX_TOKENS or temperature:
+        if max_tokens != 64 or temperature:  # anything but the defaults
             raise SettingsError("max_tokens and temperature are for text, and pictures are asked for; leave them out")
         return _masks.segmented(
             artifact,
