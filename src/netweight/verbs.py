@@ -48,8 +48,7 @@ def weigh(
     Returns:
       The weighing; its JSON text with ``json``.
     Raises:
-      ModelError: the model cannot be read.
-      UnknownName: no such format (nearest name offered).
+      ModelError: the model cannot be read. UnknownName: no such format (nearest name offered).
     """
     from netweight.jobs.weigh import weigh as job
 
@@ -129,9 +128,8 @@ def train(
     Returns:
       The run: its weights, history and claims lie in ``out``.
     Raises:
-      SettingsError: the recipe is wrong.
+      SettingsError: the recipe is wrong. ExistsError: ``out`` holds something else.
       DataError: images and masks that do not belong together, or patients that cannot be divided as asked.
-      ExistsError: ``out`` holds something else.
     """
     from netweight.jobs.train import train as job
 
@@ -193,6 +191,7 @@ def study(
     data: str | None = None,
     workers: int = 1,
     threads: int = 1,
+    ray: str | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Findings | TrainingFindings:
@@ -207,12 +206,13 @@ def study(
       data: slices that nets are trained on; by default what the study names.
       workers: cells done at once, each in a process of its own.
       threads: threads of each.
+      ray: Ray cluster to do cells on: HOST:PORT, "auto" for the one running here, "local" to start one for this study.
       retry_failed: do cells again that failed before.
       progress: called as pieces of the work are done; only in Python.
     Returns:
       A row per cell, and comparisons paired by seed, with intervals and Holm's correction.
     Raises:
-      SettingsError: the grid, or one of its recipes, is wrong.
+      SettingsError: the grid or one of its recipes is wrong, or no cluster answers. ResourceError: a cluster went away.
     """
     from netweight.jobs.study import study as job
 
@@ -223,6 +223,7 @@ def study(
         data=data,
         workers=workers,
         threads=threads,
+        ray=ray,
         retry_failed=retry_failed,
         progress=progress,
     )
@@ -318,9 +319,8 @@ def run(
       Pieces of text, or what was done with the pictures and how fast; its ``path`` says how the layers are computed.
     Raises:
       ArtifactError: not an artifact of a language model, or not a net where there are pictures.
-      SettingsError: not one of prompt and images.
+      SettingsError: not one of prompt and images. KernelError: ``require_kernels``, and a layer has none.
       DataError: no picture can be read. ExistsError: a mask would take the place of a file.
-      KernelError: ``require_kernels``, and a layer has none.
     """
     from netweight.jobs.run import run as job
 

@@ -9,13 +9,15 @@ import pytest
 
 from netweight.errors import DataError
 from netweight.study import anova
-from netweight.study._anova import BALANCED, UNBALANCED
+from netweight.study._anova import BALANCED, UNBALANCED, _balanced
+from netweight.study._least_squares import components
 
 FACTORS = ("net", "scale", "recipe")
 LEVELS = {"net": ("cnn", "vit", "swin", "depth"), "scale": ("small", "large"), "recipe": ("r1", "r2", "r3")}
 NET = np.array([1.0, -0.5, 0.0, -0.5])
 SCALE = np.array([0.4, -0.4])
 BOTH = np.array([[0.3, -0.3], [-0.3, 0.3], [0.3, -0.3], [-0.3, 0.3]])
+GONE = (5, 40, 41, 42, 60)  # runs that are missing
 PLANTED = {("net",): 0.375, ("scale",): 0.16, ("net", "scale"): 0.09}  # mean squares of the three
 
 
@@ -75,6 +77,35 @@ def test_mean_squares_are_those_of_the_definition():
     assert found.part().variance == pytest.approx(within, rel=1e-12)
 
 
+def by_projections(rows):
+    """Type II components from projections on indicators: no contrasts, no least squares."""
+    y = np.array([row["lost"] for row in rows])
+
+    def indicators(names):
+        keys = [tuple(row[name] for name in names) for row in rows]
+        return np.array([[float(key == level) for level in sorted(set(keys), key=str)] for key in keys])
+
+    def left(*sets):
+        """The residual's projection: onto what is orthogonal to the indicators of these sets of factors."""
+        design = np.concatenate([indicators(()), *map(indicators, sets)], 1)
+        vectors, values, _ = np.linalg.svd(design, full_matrices=False)
+        basis = vectors[:, values > 1e-9 * values[0]]
+        return np.eye(len(y)) - basis @ basis.T
+
+    every = left(("seed",), FACTORS)
+    noise = y @ every @ y / np.trace(every)
+    found = {}
+    for size in range(1, 4):
+        for u in itertools.combinations(FACTORS, size):
+            rest = [v for k in range(1, 4) for v in itertools.combinations(FACTORS, k) if not set(u) <= set(v)]
+            step = left(("seed",), *rest) - left(("seed",), *rest, u)
+            found[u] = (y @ step @ y - np.trace(step) * noise) / len(y)
+    seeds, without = indicators(("seed",)), left(FACTORS)
+    step = without - every
+    found[()] = noise + (y @ step @ y - np.trace(step) * noise) / np.trace(seeds.T @ without @ seeds)
+    return found
+
+
 @pytest.mark.parametrize("way", ["whole", "missing"])
 def test_components_are_unbiased_and_pure_noise_has_no_share(way):
     """300 studies; the mean of an unbiased estimate lies within 4.5 standard errors of the truth. Squares of estimated
@@ -84,16 +115,17 @@ def test_components_are_unbiased_and_pure_noise_has_no_share(way):
     for _ in range(300 if way == "whole" else 150):
         rows = table(3, 1.0, rng, shift=0.5)
         if way == "missing":
-            rows = [row for n, row in enumerate(rows) if n not in (5, 40, 41, 42, 60)]
+            rows = [row for n, row in enumerate(rows) if n not in GONE]
         for part in shared(rows).parts:
             found.setdefault(part.factors, []).append(part.variance)
     truth = PLANTED | {("recipe",): 0.0, ("net", "recipe"): 0.0, (): 1.25}
+    if way == "missing":  # squares of type II weigh uneven cells unevenly: what they are without noise
+        still = by_projections([row for n, row in enumerate(table(3, 0.0, rng)) if n not in GONE])
+        assert all(abs(still[u] - PLANTED[u]) < 0.02 for u in PLANTED)
+        truth |= {u: still[u] for u in PLANTED}
     for u, want in truth.items():
         values = np.array(found[u])
-        slack = (
-            0.0 if way == "whole" or u in (("recipe",), ("net", "recipe")) else 0.03
-        )  # type II squares of uneven cells
-        assert abs(values.mean() - want) < 4.5 * values.std() / np.sqrt(len(values)) + slack, u
+        assert abs(values.mean() - want) < 4.5 * values.std() / np.sqrt(len(values)), u
     assert abs(np.mean(found["recipe",])) < 0.014
 
 
@@ -111,18 +143,27 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
         assert 0.89 <= count / 200 <= (1.0 if u in (("recipe",), ()) else 0.995), (u, count)
 
 
-def test_a_complete_grid_by_least_squares_agrees_with_the_mean_squares():
-    """Both are unbiased for seeds that are the same everywhere; with noise alone at work they differ by its chance only."""
-    from netweight.study._anova import _balanced
-    from netweight.study._least_squares import components
-
-    rows = table(6, 0.01, np.random.default_rng(4))
+@pytest.mark.parametrize("left_out", [(), GONE, tuple(range(0, 72, 7))])
+def test_least_squares_are_the_components_that_projections_give(left_out):
+    rows = [row for n, row in enumerate(table(3, 0.7, np.random.default_rng(4), shift=0.5)) if n not in left_out]
     cells = {(r["net"], r["scale"], r["recipe"], str(r["seed"])): r["lost"] for r in rows}
-    levels = [*LEVELS.values(), tuple("012345")]
-    one, other = (way(cells, levels, FACTORS) for way in (_balanced, components))
-    assert set(one) == set(other)
-    for u in one:
-        assert one[u] == pytest.approx(other[u], abs=1e-4)
+    found, want = components(cells, [*LEVELS.values(), tuple("012")], FACTORS), by_projections(rows)
+    assert found == pytest.approx(want, rel=1e-9, abs=1e-12) and len(found) == 8
+    if left_out:
+        assert {part.factors: part.variance for part in shared(rows).parts} == pytest.approx(want, rel=1e-9, abs=1e-12)
+
+
+def test_a_complete_grid_by_least_squares_agrees_with_the_mean_squares():
+    """Exactly so where one factor makes all the noise its own; of three factors, always for the seed."""
+    rng = np.random.default_rng(4)
+    one_factor = {(net, str(seed)): rng.normal(i, 1) + seed for i, net in enumerate("abc") for seed in range(4)}
+    three = {(*key, str(s)): rng.normal(0, 1) + s for key in itertools.product(*LEVELS.values()) for s in range(3)}
+    for cells, factors, shared_by_both in ((one_factor, ("net",), [("net",), ()]), (three, FACTORS, [()])):
+        levels = [tuple(dict.fromkeys(key[i] for key in cells)) for i in range(len(factors) + 1)]
+        one, other = (way(cells, levels, factors) for way in (_balanced, components))
+        assert set(one) == set(other)
+        for u in shared_by_both:
+            assert one[u] == pytest.approx(other[u], rel=1e-9), u
 
 
 def test_missing_runs_are_counted_and_said():

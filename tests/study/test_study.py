@@ -27,7 +27,7 @@ from netweight.models import nets
 from netweight.settings import parse
 from netweight.study import Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
-from netweight.study._pairs import fieller, seeds_needed, sign_flip
+from netweight.study._pairs import fieller
 from netweight.train import TrainRecipe, load_recipe
 from netweight.train import recipe as qat
 from study.cells import double
@@ -229,22 +229,6 @@ def test_a_baseline_that_lost_nothing_has_nothing_to_recover():
     assert fieller(np.ones(3), -np.ones(3)) == (None, None, None)
 
 
-def test_the_sign_flip_test_is_exact():
-    assert sign_flip(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == pytest.approx(2 / 32)
-    assert sign_flip(np.array([1.0, -1.0])) == 1.0
-    want = stats.permutation_test(
-        (np.array([1.0, -2.0, 3.0, 4.0]),), lambda x: x.mean(), permutation_type="samples", n_resamples=10_000
-    )
-    assert sign_flip(np.array([1.0, -2.0, 3.0, 4.0])) == pytest.approx(want.pvalue)
-
-
-def test_seeds_needed_are_those_that_a_t_test_needs():
-    d = np.array([1.0, 3.0, -1.0, 2.0])
-    n = seeds_needed(d)
-    half = [stats.t.ppf(0.975, k - 1) * d.std(ddof=1) / math.sqrt(k) for k in (n, n - 1)]
-    assert half[0] < d.mean() <= half[1]
-
-
 def test_holm_is_applied_over_all_comparisons_and_verdicts_follow_the_interval():
     gains = {
         "strong": [1.0, 1.1, 0.9, 1.05, 0.95],
@@ -262,6 +246,24 @@ def test_holm_is_applied_over_all_comparisons_and_verdicts_follow_the_interval()
     }  # fmt: skip
     assert found["strong"].adjusted_p == pytest.approx(3 * 2 / 32)
     assert found["strong"].difference == pytest.approx(1.0) and found["strong"].share == pytest.approx(1.0 / 10.24)
+
+
+def test_published_figures_are_of_one_measure_and_may_differ_by_setting():
+    base, gain = [20.0, 21.0, 19.5, 20.5, 20.2], [1.0, 1.1, 0.9, 1.05, 0.95]  # a tenth of what was lost
+    better = [b - d for b, d in zip(base, gain, strict=True)]
+    rows = [
+        recovery(setting, "hybrid", measure, base, better, 10.0, better="lower")
+        for setting in ("one", "two", "three")
+        for measure in ("accuracy", "perplexity")
+    ]
+    published = {"hybrid": (0.05, 0.2), "two hybrid": (0.5, 0.6), "one": (0.9, 1.0)}
+    found = {(row.setting, row.measure): row.verdict for row in settled(rows, published, "accuracy")}
+    assert found == {
+        ("one", "accuracy"): "confirmed", ("one", "perplexity"): "gain",
+        ("two", "accuracy"): "gain smaller than published", ("two", "perplexity"): "gain",
+        ("three", "accuracy"): "confirmed", ("three", "perplexity"): "gain",
+    }  # fmt: skip
+    assert {row.verdict for row in settled(rows, published) if row.setting == "two"} == {"gain smaller than published"}
 
 
 # the verb

@@ -51,7 +51,15 @@ class TrainingFindings:
 
 
 def study(
-    plan: Study, source: str, *, out: Path, workers: int, threads: int, retry_failed: bool, progress: Progress
+    plan: Study,
+    source: str,
+    *,
+    out: Path,
+    workers: int,
+    threads: int,
+    ray: str | None,
+    retry_failed: bool,
+    progress: Progress,
 ) -> TrainingFindings:
     """Train and judge every cell, then conclude."""
     recipes = [load_recipe(dict(cell.recipe)) for cell in plan.cells]
@@ -76,7 +84,14 @@ def study(
         for cell in plan.cells
     ]
     found = run(
-        tasks, _training_cell.work, out / "cells", workers=workers, retry_failed=retry_failed, progress=progress
+        tasks,
+        _training_cell.work,
+        out / "cells",
+        workers=workers,
+        threads=threads,
+        ray=ray,
+        retry_failed=retry_failed,
+        progress=progress,
     )
     findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)
     _write(findings, plan, slices.provenance)

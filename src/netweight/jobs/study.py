@@ -42,6 +42,7 @@ def study(
     data: str | None = None,
     workers: int = 1,
     threads: int = 1,
+    ray: str | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Findings | TrainingFindings:
@@ -50,7 +51,8 @@ def study(
         raise SettingsError(f"workers = {workers}, threads = {threads}: both must be 1 or more")
     plan = load(grid)
     if plan.job == "train":
-        return _trained(plan, data, model, Path(out), workers, threads, retry_failed, progress or silent)
+        how = {"workers": workers, "threads": threads, "ray": ray, "retry_failed": retry_failed}
+        return _trained(plan, data, model, Path(out), how, progress or silent)
     if data is not None:
         raise SettingsError(f"{plan.name} compresses a model; --data is for studies of training")
     source = model or plan.model
@@ -63,7 +65,14 @@ def study(
     tasks = _tasks_of(plan, source, threads, context)
     folder = Path(out)
     found = run(
-        tasks, _cell.work, folder / "cells", workers=workers, retry_failed=retry_failed, progress=progress or silent
+        tasks,
+        _cell.work,
+        folder / "cells",
+        workers=workers,
+        threads=threads,
+        ray=ray,
+        retry_failed=retry_failed,
+        progress=progress or silent,
     )
     findings = _concluded(plan, tasks, found, folder)
     _write(findings, plan, source, opened.sha256)
@@ -71,23 +80,14 @@ def study(
 
 
 def _trained(
-    plan: Study,
-    data: str | None,
-    model: str | None,
-    out: Path,
-    workers: int,
-    threads: int,
-    retry_failed: bool,
-    progress: Progress,
+    plan: Study, data: str | None, model: str | None, out: Path, how: Mapping[str, Any], progress: Progress
 ) -> TrainingFindings:
     source = data or plan.data
     if model is not None:
         raise SettingsError(f"{plan.name} trains nets that its recipes name; --model is for studies of compression")
     if not source:
         raise SettingsError(f"{plan.name}: names no slices to train on; pass --data")
-    return _training_study.study(
-        plan, source, out=out, workers=workers, threads=threads, retry_failed=retry_failed, progress=progress
-    )
+    return _training_study.study(plan, source, out=out, **how, progress=progress)
 
 
 def _context(opened: models.Model, plan: Study, threads: int) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _concluded(plan: Study, tasks: Sequence[Task], found: Mapping[str, Mapping[s
             row |= {name: number["value"] for name, number in result["value"]["measures"].items()}
             row |= result["value"]["run"]
         rows.append(row)
-    comparisons = settled(_comparisons(plan, rows, original, better), plan.compare.published)
+    comparisons = settled(_comparisons(plan, rows, original, better), plan.compare.published, plan.compare.published_of)
     return Findings(plan.name, original, tuple(rows), tuple(comparisons), plan.compare.baseline, folder)
 
 

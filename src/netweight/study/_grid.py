@@ -35,8 +35,10 @@ class Compare(Settings):
     baseline: str = Field(description="the value that the others are compared with")
     replicates: list[str] = Field([], description="axes that repeat a setting as seeds do, such as folds")
     published: dict[str, list[float]] = Field(
-        {}, description="per comparison, the least and largest share of the lost quality that others report to recover"
+        {},
+        description='the least and largest share of the lost quality that others report to recover, by value ("hybrid") or setting and value',
     )
+    published_of: str = Field("", description="the measure that published figures are of; every one if empty")
 
 
 class _Grid(Settings):

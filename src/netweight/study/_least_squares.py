@@ -1,8 +1,9 @@
 """Variance components of a grid with missing runs: least squares, each effect adjusted for all that do not contain it (type II).
 
 Seeds are blocks: every model has a column for each, so that a cell that lacks a hard seed is not thought good. With sigma^2 the mean
-square that the model of all cells leaves, an effect's component is (its squares - its degrees of freedom * sigma^2) / runs. Source:
-F. Yates, Journal of the American Statistical Association 29 (1934), for the method of adjusted squares.
+square that the model of all cells leaves, an effect's component is (its squares - its degrees of freedom * sigma^2) / runs. Seeds are
+drawn, not chosen: their squares are divided by what a seed's unit variance would add to them. Sources: F. Yates, Journal of the American
+Statistical Association 29 (1934), for the method of adjusted squares; C. Henderson, Biometrics 9 (1953), method 3, for the seeds'.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def components(
       DataError: too few runs to know the noise.
     """
     y = np.array(list(cells.values()))
-    codes = [_contrasts([key[i] for key in cells], found) for i, found in enumerate(levels)]
+    named = [_indicators([key[i] for key in cells], found) for i, found in enumerate(levels)]
+    codes = [each[:, :-1] - each[:, -1:] for each in named]  # sum to zero: the last level is -1 everywhere
     columns = {u: _product([codes[factors.index(name)] for name in u]) for u in effects(factors)}
     seeds = codes[-1]
     everything = [seeds, *columns.values()]
@@ -38,12 +40,13 @@ def components(
     for u in columns:
         rest = [seeds, *(columns[v] for v in columns if not set(u) <= set(v))]
         found[u] = _component(_left(y, rest), _left(y, [*rest, columns[u]]), noise, len(y))
-    blocks = _component(_left(y, everything[1:]), (squares, freedom), noise, len(y))
-    return found | {(): noise + max(0.0, blocks)}
+    unit = float(sum(_left(seed, everything[1:])[0] for seed in named[-1].T))
+    return found | {(): noise + _component(_left(y, everything[1:]), (squares, freedom), noise, unit)}
 
 
-def _component(without: tuple[float, int], with_it: tuple[float, int], noise: float, runs: int) -> float:
-    return (without[0] - with_it[0] - (without[1] - with_it[1]) * noise) / runs
+def _component(without: tuple[float, int], with_it: tuple[float, int], noise: float, unit: float) -> float:
+    """The squares that only the effect explains, less noise's, over the squares that a variance of 1 would explain."""
+    return (without[0] - with_it[0] - (without[1] - with_it[1]) * noise) / unit
 
 
 def effects(factors: Sequence[str]) -> list[Effect]:
@@ -51,10 +54,9 @@ def effects(factors: Sequence[str]) -> list[Effect]:
     return [u for size in range(1, len(factors) + 1) for u in itertools.combinations(factors, size)]
 
 
-def _contrasts(values: Sequence[str], levels: Sequence[str]) -> np.ndarray:
-    """(runs, levels - 1) sum-to-zero coding: the last level is -1 everywhere."""
-    coded = np.array([[float(value == level) for level in levels] for value in values])
-    return coded[:, :-1] - coded[:, -1:]
+def _indicators(values: Sequence[str], levels: Sequence[str]) -> np.ndarray:
+    """(runs, levels) 1 where a run has the level."""
+    return np.array([[float(value == level) for level in levels] for value in values])
 
 
 def _product(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,31 +1,49 @@
-"""Do cells in processes of their own, each known by its key; what is done stays done, what failed is a row too.
+"""Do cells, a few at once, each known by its key; what is done stays done, what failed is a row too.
 
-A cell's folder holds ``result.json`` once it is finished, whole or not at all. A process that is killed is started once more;
-killed again, or ended by an error, it leaves a row that says so, and the study goes on.
+A cell's folder holds ``result.json`` once it is finished, whole or not at all. A cell whose process is killed is started once more;
+killed again, or ended by an error, it leaves a row that says so, and the study goes on. Where cells run is the backend's affair.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from netweight.errors import NetweightError
-from netweight.files import write_atomically
 from netweight.progress import Progress, silent
+from netweight.study import _ray
+from netweight.study._processes import RESULT, Processes, Work, keep
 
-RESULT = "result.json"
 TRIES = 2
 POLL_S = 0.2
 
-Work = Callable[[Mapping[str, Any], str], dict[str, Any]]  # (task, folder) -> what is kept; must be importable by name
+
+class Running(Protocol):
+    """A try of a cell that has been started."""
+
+    def alive(self) -> bool:
+        """Is it still at work?"""
+        ...
+
+    def ended(self) -> str:
+        """How it ended, in words, once it is not; what it kept lies in its folder then."""
+        ...
+
+
+class Backend(Protocol):
+    """Where cells run."""
+
+    def start(self, work: Work, what: Mapping[str, Any], folder: Path) -> Any:
+        """Begin a try; gives a ``Running``."""
+        ...
+
+    def stop(self, running: Any) -> None:
+        """End what is still at work."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,51 +61,75 @@ def run(
     folder: Path,
     *,
     workers: int = 1,
+    threads: int = 1,
+    ray: str | None = None,
     retry_failed: bool = False,
     progress: Progress = silent,
 ) -> dict[str, dict[str, Any]]:
     """Results by key: what the work gave under ``"value"``, or why it failed under ``"failure"``.
 
     Args:
+      threads: what a cell takes of a cluster; the work sees to it that it takes no more.
+      ray: the cluster to run on, as ``netweight.study`` takes it; processes on this machine if None.
       retry_failed: do those again that failed before.
+    Raises: SettingsError: no cluster there, or one whose workers are not fit. ResourceError: it went away.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = {task.key: found for task in tasks if (found := read(folder / task.key, retry_failed)) is not None}
     waiting = [task for task in {t.key: t for t in tasks if t.key not in done}.values()]
+    progress("cells", len(done), len({t.key for t in tasks}))
+    if waiting:
+        with _backend(ray, folder, workers, threads) as backend:
+            _do(waiting, work, folder, backend, workers, done, progress)
+    return {task.key: done[task.key] for task in tasks}
+
+
+@contextmanager
+def _backend(ray: str | None, folder: Path, workers: int, threads: int) -> Iterator[Backend]:
+    if ray is None:
+        yield Processes()
+    else:
+        with _ray.cluster(ray, folder, workers=workers, threads=threads) as found:
+            yield found
+
+
+def _do(
+    waiting: list[Task],
+    work: Work,
+    folder: Path,
+    backend: Backend,
+    workers: int,
+    done: dict[str, dict[str, Any]],
+    progress: Progress,
+) -> None:
+    """Everything that waits, into ``done``."""
     tried: dict[str, int] = {}
-    running: dict[str, tuple[Any, Task]] = {}
-    begun, total, first = time.monotonic(), len({t.key for t in tasks}), len(done)
-    context = multiprocessing.get_context("spawn")
-    progress("cells", len(done), total)
+    running: dict[str, tuple[Running, Task]] = {}
+    begun, total, first = time.monotonic(), len(done) + len(waiting), len(done)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 task = waiting.pop(0)
                 tried[task.key] = tried.get(task.key, 0) + 1
-                process = context.Process(target=_child, args=(work, dict(task.what), str(folder / task.key)))
-                process.start()
-                running[task.key] = (process, task)
+                (folder / task.key / RESULT).unlink(missing_ok=True)  # of a failure that is tried again
+                running[task.key] = (backend.start(work, task.what, folder / task.key), task)
             time.sleep(POLL_S)
-            for key, (process, task) in list(running.items()):
-                if process.is_alive():
+            for key, (one, task) in list(running.items()):
+                if one.alive():
                     continue
-                process.join()
+                how = one.ended()
                 del running[key]
                 found = read(folder / key, False)
                 if found is None and tried[key] < TRIES:
                     waiting.insert(0, task)
                     continue
                 if found is None:
-                    found = _keep(
-                        folder / key, {"failure": f"its process ended with code {process.exitcode}, {TRIES} times"}
-                    )
+                    found = {"failure": f"{how}, {TRIES} times"}
+                    keep(folder / key, found)
                 done[key] = found
                 progress("cells", len(done), total, f"{task.label}{_left(begun, len(done) - first, total - len(done))}")
     finally:
-        for process, _ in running.values():
-            process.terminate()
-            process.join()
-    return {task.key: done[task.key] for task in tasks}
+        backend.stop([one for one, _ in running.values()])
 
 
 def read(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
@@ -97,34 +139,6 @@ def read(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return None if retry_failed and "failure" in found else found
-
-
-def _child(work: Work, what: dict[str, Any], folder: str) -> None:
-    """In the new process: do the work and keep what came of it, a failure as well."""
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    try:
-        found: dict[str, Any] = {"value": work(what, folder)}
-    except NetweightError as error:
-        found = {"failure": f"{type(error).__name__}: {error}"}
-    except Exception as error:  # a cell must not end a study of many hours
-        (Path(folder) / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        found = {"failure": f"{type(error).__name__}: {error} (see traceback.txt)"}
-    _keep(Path(folder), {**found, "seconds": round(time.monotonic() - begun, 1)})
-
-
-def _end_with_the_study() -> None:
-    """End when the study does, even if it was killed and could say nothing, however early that was."""
-    if (study := multiprocessing.parent_process()) is not None:
-        study.join()
-        os._exit(1)
-
-
-def _keep(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RESULT, json.dumps(found, sort_keys=True, indent=1))
-    return found
 
 
 def _left(begun: float, done: int, left: int) -> str:

@@ -68,13 +68,22 @@ def recovery(
     )  # fmt: skip
 
 
-def settled(rows: Sequence[Recovery], published: Mapping[str, Sequence[float]]) -> list[Recovery]:
-    """The rows with Holm's correction over all of them, and what they say of the published gain."""
+def settled(
+    rows: Sequence[Recovery], published: Mapping[str, Sequence[float]], published_of: str = ""
+) -> list[Recovery]:
+    """The rows with Holm's correction over all of them, and what they say of the published gain.
+
+    Args:
+      published: least and largest share recovered, by "setting value" or, for every setting without figures of its own, by "value".
+      published_of: the measure that figures are of; rows of others are held against none. Empty: of every measure.
+    """
     adjusted = corrected_p([row.p_value for row in rows])
-    return [
-        replace(row, adjusted_p=p, verdict=_verdict(row, published.get(row.value)))
-        for row, p in zip(rows, adjusted, strict=True)
-    ]
+    made = []
+    for row, p in zip(rows, adjusted, strict=True):
+        figures = published.get(f"{row.setting} {row.value}", published.get(row.value))
+        known = figures if published_of in ("", row.measure) else None
+        made.append(replace(row, adjusted_p=p, verdict=_verdict(row, known)))
+    return made
 
 
 def _verdict(row: Recovery, published: Sequence[float] | None) -> str:

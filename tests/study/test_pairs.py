@@ -1,0 +1,98 @@
+"""Intervals and tests of pairs against scipy's own, of which each is the inverse or the enumeration."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from netweight.study import paired
+from netweight.study._pairs import fieller, seeds_needed, sign_flip, t_interval
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bound_of_a_ratio_is_where_a_t_test_of_d_minus_r_g_just_tells(n, seed):
+    rng = np.random.default_rng(seed)
+    g = rng.normal(1, 0.05, n)
+    d = 0.9 * g + rng.normal(0, 0.03, n)
+    ratio, low, high = fieller(d, g)
+    assert ratio == pytest.approx(d.mean() / g.mean(), rel=1e-12)
+    if low is None:  # even no g at all is not ruled out
+        assert n == 2 and stats.ttest_1samp(g, 0).pvalue > 0.05
+        return
+    assert low < ratio < high
+    for bound in (low, high):
+        assert stats.ttest_1samp(d - bound * g, 0).pvalue == pytest.approx(0.05, rel=1e-6)
+
+
+def test_a_ratio_to_what_is_not_told_from_nothing_has_no_bounds():
+    g = np.array([0.5, -0.4, 0.3])
+    assert stats.ttest_1samp(g, 0).pvalue > 0.05
+    assert fieller(np.array([1.0, 1.1, 0.9]), g)[1:] == (None, None)
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_the_interval_of_a_mean_is_scipys(n):
+    d = np.random.default_rng(n).normal(0.2, 1, n)
+    found = t_interval(d)
+    assert found == pytest.approx(tuple(stats.ttest_1samp(d, 0).confidence_interval(0.95)), rel=1e-9)
+
+
+def enumerated(d: np.ndarray) -> float:
+    return stats.permutation_test(
+        (d,), lambda x, axis: x.sum(axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
+    ).pvalue
+
+
+def test_known_sign_flips():
+    assert sign_flip(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == 2 / 32  # all alike, or all turned
+    assert sign_flip(np.array([1.0, -1.0])) == 1.0 and sign_flip(np.ones(1)) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_sign_flip_test_is_scipys_over_all_signs(seed):
+    rng = np.random.default_rng(seed)
+    for d in (rng.normal(0.5, 1, 7), rng.integers(-2, 4, 8).astype(float)):  # without ties and with
+        assert sign_flip(d) == pytest.approx(enumerated(d), rel=1e-12)
+
+
+def test_of_many_numbers_random_signs_stand_for_all():
+    d = np.random.default_rng(3).normal(0.6, 1, 17)
+    want = enumerated(d)
+    assert 0.05 < want < 0.5
+    assert sign_flip(d) == pytest.approx(want, abs=4 * math.sqrt(want * (1 - want) / 100_000))  # of the draws
+
+
+@pytest.mark.parametrize("shift", [0.3, -0.8, 3.0])
+def test_seeds_needed_are_the_fewest_whose_interval_leaves_nothing_out(shift):
+    d = np.random.default_rng(1).normal(shift, 1, 6)
+    needed = seeds_needed(d)
+
+    def told(n: int) -> bool:
+        low, high = stats.t.interval(0.95, n - 1, d.mean(), d.std(ddof=1) / math.sqrt(n))
+        return low > 0 or high < 0
+
+    assert needed is not None and [told(n) for n in range(2, needed + 3)] == [False] * (needed - 2) + [True] * 3
+
+
+def test_a_difference_too_small_for_any_number_of_seeds_needs_none():
+    assert seeds_needed(np.array([1.0, -1.0])) is seeds_needed(np.array([1.0])) is None
+    assert seeds_needed(np.array([1.0, -1.0 + 1e-6])) is None
+
+
+def test_a_comparison_holds_each_statistic_in_its_own_place():
+    rng = np.random.default_rng(8)
+    b = rng.normal(0.8, 0.05, 6)
+    a = b + rng.normal(0.03, 0.02, 6)
+    row = paired("a", a, "b", b, measure="m")
+    assert (row.n, row.value, row.baseline_value) == (6, pytest.approx(a.mean()), pytest.approx(b.mean()))
+    test = stats.ttest_rel(a, b)
+    assert row.interval == pytest.approx(tuple(test.confidence_interval(0.95)), rel=1e-9)
+    assert row.d_z == pytest.approx(test.statistic / math.sqrt(6), rel=1e-9)
+    assert row.wilcoxon_p == pytest.approx(stats.wilcoxon(a, b, method="exact").pvalue, rel=1e-12)
+    assert row.sign_flip_p == pytest.approx(enumerated(a - b), rel=1e-12)
+    for bound in row.ratio_interval:
+        assert stats.ttest_rel(a, bound * b).pvalue == pytest.approx(0.05, rel=1e-6)
