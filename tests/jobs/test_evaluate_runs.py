@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -106,12 +108,43 @@ def test_slices_that_cannot_be_compared_with_the_training_are_refused(run, tmp_p
     text = (run / "training.json").read_text()
     other = data.segmentation("phantom:2x2", size=32, seed=9)
     patients(tmp_path / "other", other, range(len(other)), rename="new-")
+    (run / "seen.json").unlink()
     (run / "training.json").write_text(text.replace('"given": "phantom:12x6"', '"given": "/gone/away"'))
     with pytest.raises(DataError, match="trained on /gone/away, which is not at hand"):
         netweight.evaluate(run, data=tmp_path / "other")
     (run / "training.json").write_text(text.replace(_runs.read(run).training["split"]["sha256"], "0" * 64))
     with pytest.raises(CorruptError, match="no longer divided as when"):
         netweight.evaluate(run)
+
+
+def test_without_the_training_data_a_run_still_knows_whom_it_has_seen(run, tmp_path):
+    slices, split = _runs.slices_of(_runs.read(run))
+    text = (run / "training.json").read_text()
+    (run / "training.json").write_text(text.replace('"given": "phantom:12x6"', '"given": "/gone/away"'))
+    other = data.segmentation("phantom:3x4", size=32, seed=9)
+    patients(tmp_path / "other", other, range(len(other)), rename="new-")
+    claims = netweight.evaluate(run, data=tmp_path / "other", **MEASURED)
+    assert all("0 of these slices and of their patients trained the net" in claim.note for claim in claims)
+    both = patients(tmp_path / "both", slices, split.train[:2], rename="other-")
+    patients(both, slices, split.test, rename="other-")
+    with pytest.raises(DataError, match=rf"1 patients of both .*2 of its {2 + len(split.test)} slices are equal"):
+        netweight.evaluate(run, data=both)
+    with pytest.raises(DataError, match="1 patients of named trained vit .*0 of its 1 slices are equal"):
+        kept = json.loads((run / "seen.json").read_text())["patients"]["validation"][0]
+        named = data.from_arrays(other.images[:1], other.masks[:1], [kept])
+        netweight.evaluate(run, data=patients(tmp_path / "named", named, [0]))
+    (run / "seen.json").write_text((run / "seen.json").read_text().replace(kept, "nobody"))
+    with pytest.raises(CorruptError, match=r"seen.json is not what vit kept"):
+        netweight.evaluate(run, data=tmp_path / "other")
+
+
+def test_a_run_keeps_whom_it_has_seen_and_no_picture_of_its_test(run):
+    slices, split = _runs.slices_of(_runs.read(run))
+    kept = json.loads((run / "seen.json").read_text())
+    for part in ("train", "validation", "test"):
+        assert kept["patients"][part] == sorted({slices.patients[k] for k in getattr(split, part)})
+    wanted = {hashlib.sha256(slices.images[k].tobytes()).hexdigest()[:16] for k in (*split.train, *split.validation)}
+    assert kept["pictures"] == sorted(wanted)
 
 
 def test_what_cannot_be_paired_is_refused(run, workplace, tmp_path):

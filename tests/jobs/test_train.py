@@ -137,7 +137,7 @@ def test_a_run_that_is_done_is_not_done_again(run):
     assert (run.path / "weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_recipes_of_one_seed_start_from_the_same_weights_and_see_the_same_slices(tmp_path):
+def test_recipes_of_one_seed_start_from_the_same_weights():
     one, _ = _runs.built(_runs.load_recipe(RECIPE), 32)
     other, _ = _runs.built(_runs.load_recipe(with_(qat={"use": "baseline"})), 32)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))

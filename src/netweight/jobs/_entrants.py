@@ -12,15 +12,16 @@ from typing import Any
 
 from netweight import data, runtime
 from netweight.artifact import Artifact, open_artifact
-from netweight.data import Segmentation
+from netweight.data import Seen, Segmentation
 from netweight.errors import DataError
 from netweight.evaluate import Masked, Subject
-from netweight.jobs import _runs
+from netweight.jobs import _runs, _seen
 from netweight.jobs._deployed import packed_of
 from netweight.jobs._runs import Run
 from netweight.jobs._subjects import is_artifact
 
 SHOWN = 3
+APART = "0 of these slices and of their patients trained the net or chose its weights, by name and by equal pictures"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Tested:
     slices: Segmentation
     numbers: tuple[int, ...]
     part: str
+    overlap: str = ""  # with what it has learnt from, in words
 
     @cached_property
     def masked(self) -> Masked:
@@ -102,21 +104,28 @@ def tested(run: Run, source: str | Path | None) -> Tested:
     if slices.sha256 == run.training["data"]["sha256"]:
         return Tested(slices, _runs.split_of(run, slices).test, "test")
     _refuse_known(run, slices)
-    return Tested(slices, tuple(range(len(slices))), "all")
+    return Tested(slices, tuple(range(len(slices))), "all", APART)
 
 
 def _refuse_known(run: Run, slices: Segmentation) -> None:
+    before = _seen.read(run) or _seen_again(run, slices)
+    found = data.known(slices, before)
+    if found.patients:
+        listed = ", ".join(found.patients[:SHOWN]) + (", ..." if len(found.patients) > SHOWN else "")
+        raise DataError(
+            f"{len(found.patients)} patients of {slices.source} trained {run.name} or chose its weights ({listed}), by name or by equal "
+            f"pictures ({found.slices} of its {len(slices)} slices are equal): a test on them would say nothing. Take them out (or give "
+            "other patients other names), or leave data away to test on the run's own test patients"
+        )
+
+
+def _seen_again(run: Run, slices: Segmentation) -> Seen:
+    """From the training data itself, of a run that kept nothing."""
     try:
         trained, split = _runs.slices_of(run)
     except DataError as error:
         raise DataError(
-            f"{run.name} was trained on {run.training['data']['given']}, which is not at hand ({error}); without it nobody can tell "
-            f"whether patients of {slices.source} trained it"
+            f"{run.name} was trained on {run.training['data']['given']}, which is not at hand ({error}), and it keeps no {_seen.FILE}; "
+            f"without either nobody can tell whether patients of {slices.source} trained it"
         ) from error
-    if known := data.known_patients(slices, trained, (*split.train, *split.validation)):
-        listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
-        raise DataError(
-            f"{len(known)} patients of {slices.source} trained {run.name} or chose its weights ({listed}), by name or by equal pictures: "
-            "a test on them would say nothing. Take them out (or give other patients other names), or leave data away to "
-            "test on the run's own test patients"
-        )
+    return data.seen(trained, (*split.train, *split.validation))

@@ -55,7 +55,7 @@ def judged(
             command=command,
             progress=progress,
         )
-        claims += [_with_terms(claim, data, reference, where.slices.note) for claim in made]
+        claims += [_with_terms(claim, data, reference, where.slices.note, where.overlap) for claim in made]
     if out is not None:
         write_claims(out, claims)
     else:
@@ -109,14 +109,14 @@ def _common(everyone: Sequence[Entrant], source: str | Path | None) -> Tested:
     return first[1]
 
 
-def _with_terms(claim: Claim, source: str | Path | None, reference: Entrant | None, note: str) -> Claim:
+def _with_terms(claim: Claim, source: str | Path | None, reference: Entrant | None, *notes: str) -> Claim:
     """With what ``verify`` needs to find slices and reference again, and what the data's reader should know."""
     terms = dict(claim.settings["run"])
     if source is not None:
         terms["given"] = str(source)
     if reference is not None:
         terms["reference_sha256"] = reference.sha256
-    said = "; ".join(part for part in (claim.note, note) if part)
+    said = "; ".join(part for part in (claim.note, *notes) if part)
     return replace(claim, settings=claim.settings | {"run": terms}, note=said)
 
 

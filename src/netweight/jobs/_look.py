@@ -22,11 +22,8 @@ from netweight.train import Drawn, OscillationReset, Quantized, Reset, bce_tvers
 
 SLICES = 16  # for what rounding does, and a step's batch where weights are watched
 ATTENDED = 4  # slices whose attention is looked at
-SETTLING, WINDOW, THRESHOLD = (
-    8,
-    16,
-    16.0,
-)  # steps before weights are watched, steps they are watched, and what oscillates
+# steps before weights are watched, steps they are watched, and what oscillates
+SETTLING, WINDOW, THRESHOLD = 8, 16, 16.0
 
 
 def look(run: Run, net: nn.Module, quantized: Quantized, slices: Segmentation, split: Split) -> Looked:

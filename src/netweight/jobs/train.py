@@ -20,7 +20,7 @@ from netweight.data import Segmentation, Split
 from netweight.errors import DataError, ExistsError
 from netweight.evaluate import run as judge
 from netweight.files import write_atomically
-from netweight.jobs import _pack, _runs
+from netweight.jobs import _pack, _runs, _seen
 from netweight.jobs._runs import Run
 from netweight.jobs.evaluate import threads_of
 from netweight.progress import Progress, silent
@@ -76,6 +76,7 @@ def train(
         training = {
             "data": {**slices.provenance, "given": str(data)},
             "split": split.provenance,
+            "seen": _seen.write(folder, slices, split),
             "image": int(slices.images.shape[1]),
             "history": {"rows": history.rows, "best": history.best, "steps": history.steps, "ended": history.ended},
             "layers": [asdict(row) for row in quantized.rows],
