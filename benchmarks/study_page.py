@@ -1,0 +1,141 @@
+"""A record of a study: its study.json, and a page of what it found.
+
+    python benchmarks/study_page.py STUDY_FOLDER --plan recipes/studies/NAME.toml --record benchmarks/records/DATE_NAME_HARDWARE
+
+The folder is what `netweight study --out` made. Nothing is measured again; verdicts and Holm's correction come from the plan's
+published figures and all comparisons of study.json. What a reader should know besides goes below the page's last line by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netweight.study import Recovery, Study, load, settled
+
+Table = Mapping[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--plan", type=Path, required=True)
+    parser.add_argument("--record", type=Path, required=True)
+    given = parser.parse_args()
+    found, plan = json.loads((given.study / "study.json").read_text(encoding="utf-8")), load(given.plan)
+    body = _recovered(found, plan) if plan.job == "compress" else _trained(found, plan)
+    given.record.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(given.study / "study.json", given.record / "study.json")
+    text = "\n".join([f"# {plan.name}", "", *_about(found, given.plan), "", *body]) + "\n"
+    (given.record / "README.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _about(found: Table, plan: Path) -> Iterator[str]:
+    failed = [row for row in found["cells"] if "failure" in row]
+    environment = found["environment"]
+    yield (
+        f"`netweight study {plan.as_posix()}`: {len(found['cells']) - len(failed)} of {len(found['cells'])} cells done. "
+        f"{environment['cpu']}, {environment['cores']} cores; commit {environment['commit'][:12] or 'unknown'}."
+    )
+    for why, count in Counter(row["failure"] for row in failed).items():
+        yield f"{count} failed: {why}."
+
+
+def _recovered(found: Table, plan: Study) -> Iterator[str]:
+    """Every comparison of a study of compression, then every cell."""
+    rows = settled([Recovery(**row) for row in found["comparisons"]], plan.compare.published, plan.compare.published_of)
+    yield (
+        f"Means over seeds; gains are signed so that more is better, 95 % intervals of Student's t; exact sign-flip tests with Holm's "
+        f"correction over all {len(rows)}; the share of what `{plan.compare.baseline}` lost that came back, with Fieller's interval."
+    )
+    yield ""
+    yield "| setting | measure | original | " + f"{plan.compare.baseline} | value | gain | p, Holm | recovered | published | verdict | seeds to settle |"  # fmt: skip
+    yield "|---" * 11 + "|"
+    for row in rows:
+        figures = _published(row, plan)
+        adjusted = "–" if row.adjusted_p is None else f"{row.adjusted_p:.3g}"
+        settle = "–" if row.seeds_to_settle is None else str(row.seeds_to_settle)
+        yield _line(
+            f"{row.setting} {row.value}", row.measure, _number(row.original), _number(row.baseline), _number(row.other),
+            f"{_number(row.difference)} [{_number(row.low)}, {_number(row.high)}]", adjusted,
+            f"{_percent(row.share)} [{_percent(row.share_low)}, {_percent(row.share_high)}]",
+            " to ".join(_percent(x) for x in figures) if figures else "–", row.verdict, settle,
+        )  # fmt: skip
+    yield ""
+    yield from _cells(found["cells"], plan)
+
+
+def _published(row: Recovery, plan: Study) -> Sequence[float] | None:
+    if plan.compare.published_of not in ("", row.measure):
+        return None
+    return plan.compare.published.get(f"{row.setting} {row.value}", plan.compare.published.get(row.value))
+
+
+def _trained(found: Table, plan: Study) -> Iterator[str]:
+    """Every comparison of a study of training, where the variance is, how the seeds rank, then every cell."""
+    yield (
+        "Means over seeds, recipe minus baseline, 95 % intervals of Student's t; ratios with Fieller's interval; exact sign-flip tests "
+        "with Holm's correction over all comparisons."
+    )
+    yield ""
+    yield f"| setting | measure | {plan.compare.baseline} | value | difference | ratio | p, Holm | d_z | seeds to settle |"
+    yield "|---" * 9 + "|"
+    for row in found["comparisons"]:
+        low, high = row["interval"]
+        ratio_low, ratio_high = row["ratio_interval"]
+        yield _line(
+            row["name"], row["measure"], _number(row["baseline_value"]), _number(row["value"]),
+            f"{_number(row['difference'])} [{_number(low)}, {_number(high)}]",
+            f"{_number(row['ratio'])} [{_number(ratio_low)}, {_number(ratio_high)}]",
+            _number(row["adjusted_sign_flip_p"]), _number(row["d_z"]), _number(row["seeds_to_settle"]),
+        )  # fmt: skip
+    for measure, shares in found["shares"].items():
+        yield ""
+        yield f"What is lost of {measure} is due to ({shares['runs']} runs, {shares['replicates']} seeds; {shares['method']}):"
+        yield ""
+        yield "| of | share of variance |"
+        yield "|---|---|"
+        for part in shares["parts"]:
+            yield _line(part["name"], f"{_percent(part['share'])} [{_percent(part['low'])}, {_percent(part['high'])}]")
+    for measure, ranks in found["ranks"].items():
+        order = ", ".join(
+            f"{name} ({rank:.2g})" for name, rank in zip(ranks["items"], ranks["mean_ranks"], strict=True)
+        )
+        yield ""
+        yield f"{measure}, mean rank over {ranks['blocks']} nets and seeds: {order}; Kendall's W {_number(ranks['w'])}, p {_number(ranks['p_value'])}."
+    yield from ("", *(f"Left out: {why}" for why in found["left_out"]))
+    yield from _cells(found["cells"], plan)
+
+
+def _cells(rows: Sequence[Table], plan: Study) -> Iterator[str]:
+    """One row per setting with all seeds beside each other."""
+    yield "Every cell, seed after seed:"
+    yield ""
+    names = [measure.name for measure in plan.measures]
+    yield _line(*plan.axes, *names)
+    yield "|---" * (len(plan.axes) + len(names)) + "|"
+    for setting in dict.fromkeys(tuple(row[axis] for axis in plan.axes) for row in rows):
+        here = [row for row in rows if tuple(row[axis] for axis in plan.axes) == setting]
+        yield _line(*setting, *(", ".join(_number(row.get(name)) for row in here) for name in names))
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.3g} %"
+
+
+if __name__ == "__main__":
+    main()
