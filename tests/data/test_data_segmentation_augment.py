@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -195,18 +194,3 @@ def test_what_does_not_belong_together_is_refused():
         data.augment(images, masks, seed=0, epoch=0, indices=range(3))
     with pytest.raises(DataError, match="needed: uint8"):
         data.normalise(np.zeros((2, 3, 4, 4), np.uint8))
-
-
-def test_a_batch_of_32_takes_less_than_twenty_milliseconds_of_one_thread():
-    images, masks = batch(32, 128, 128)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        spent = []
-        for epoch in range(12):
-            start = time.process_time()
-            data.augment(images, masks, seed=0, epoch=epoch, indices=range(32))
-            spent.append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    assert min(spent[2:]) < 0.020  # seconds; the fastest, so that a busy machine does not fail

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -21,13 +23,11 @@ def samples(masks, patients, **probabilities):
     return mask_ranking.of_masks(scored, mask_ranking.Settings()), truth
 
 
-def exact(p, masks) -> dict[str, float]:
-    return {
-        "auprc": average_precision(p, masks),
-        "roc_auc": roc_auc(p, masks),
-        "recall_at_fpr": oracle.recall_within(np.round(p, 2), masks, 0.01),
-        "aupro": 0.0,
-    }
+def recall_between(p, masks, rate: float) -> float:
+    """Recall at a rate of false positives on straight lines between all thresholds."""
+    thresholds = sorted(set(p.ravel().tolist()), reverse=True)
+    points = [((p[~masks] >= t).mean(), (p[masks] >= t).mean()) for t in thresholds]
+    return float(np.interp(rate, *zip((0.0, 0.0), *points, strict=True)))
 
 
 def test_a_resample_on_the_grid_is_that_of_all_pixels():
@@ -39,9 +39,8 @@ def test_a_resample_on_the_grid_is_that_of_all_pixels():
     for _ in range(20):
         chosen = rng.integers(0, len(rows), len(rows))
         picked = np.concatenate([rows[i] for i in chosen])
-        want = exact(p[picked], masks[picked])
-        for name in ("auprc", "roc_auc"):
-            assert found["net"][name].at(chosen[None])[0] == pytest.approx(want[name], abs=5e-4)
+        for name, way in (("auprc", average_precision), ("roc_auc", roc_auc)):
+            assert found["net"][name].at(chosen[None])[0] == pytest.approx(way(p[picked], masks[picked]), abs=5e-4)
 
 
 def test_recall_at_a_rate_and_regions_on_the_grid_follow_their_definitions():
@@ -49,12 +48,24 @@ def test_recall_at_a_rate_and_regions_on_the_grid_follow_their_definitions():
     p, masks, patients = phantom(patients=6, noise=1.5)
     found, truth = samples(masks, patients, net=p)
     rows = list(truth.rows.values())
+    missed = oracle.recall_within(p, masks, 0.01) - recall_between(p, masks, 0.01)  # the grid is moved by it
     for left_out in range(6):
         kept = np.concatenate([row for i, row in enumerate(rows) if i != left_out])
         want = oracle.aupro(p[kept], masks[kept], 0.3)
         assert found["net"]["aupro"].leave_one_out()[left_out] == pytest.approx(want, rel=1e-9)
-        recall = oracle.recall_within(p[kept], masks[kept], 0.01)
-        assert found["net"]["recall_at_fpr"].leave_one_out()[left_out] == pytest.approx(recall, abs=0.05)
+        recall = recall_between(p[kept], masks[kept], 0.01) + missed
+        assert found["net"]["recall_at_fpr"].leave_one_out()[left_out] == pytest.approx(recall, rel=1e-9)
+
+
+def test_a_rate_below_that_of_the_highest_score_lies_on_the_line_from_nothing():
+    """Three levels: more negatives have the highest than the rate allows."""
+    _, masks, patients = phantom(patients=6)
+    p = np.random.default_rng(3).choice(np.float32([0.2, 0.5, 0.9]), masks.shape)
+    found, _ = samples(masks, patients, net=p)
+    recall = found["net"]["recall_at_fpr"]
+    assert recall.value() == oracle.recall_within(p, masks, 0.01) == 0
+    assert -recall.shift == pytest.approx(recall_between(p, masks, 0.01), rel=1e-9)
+    assert recall.shift < 0
 
 
 def test_scores_that_hardly_differ_are_told_apart():
@@ -68,8 +79,10 @@ def test_scores_that_hardly_differ_are_told_apart():
 
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_swapping_all_patients_swaps_the_subjects(name):
-    p, masks, patients = phantom(ties=False)
-    found, truth = samples(masks, patients, a=p, b=scores(masks, seed=5, noise=3.0, ties=False))
+    """Scores of two decimals, so that a mixture is on the grid what it is without, but for the recall's steps."""
+    p, masks, patients = phantom()
+    others = scores(masks, seed=5, noise=3.0)
+    found, truth = samples(masks, patients, a=p, b=others)
     a, b = found["a"][name], found["b"][name]
     every, none = np.ones((1, len(truth.rows))), np.zeros((1, len(truth.rows)))
     assert a.swapped(b, every)[0] == pytest.approx(b.value(), abs=1e-12)
@@ -78,9 +91,14 @@ def test_swapping_all_patients_swaps_the_subjects(name):
     mixed = p.copy()
     for i, rows in enumerate(truth.rows.values()):
         if half[0, i]:
-            mixed[rows] = scores(masks, seed=5, noise=3.0, ties=False)[rows]
-    if name in ("auprc", "roc_auc"):
-        assert a.swapped(b, half)[0] == pytest.approx(exact(mixed, masks)[name], abs=2e-3)
+            mixed[rows] = others[rows]
+    ways = {
+        "auprc": oracle.average_precision, "roc_auc": oracle.roc_auc,
+        "recall_at_fpr": partial(recall_between, rate=0.01), "aupro": partial(oracle.aupro, limit=0.3),
+    }  # fmt: skip
+    moved = (a.shift + b.shift) / 2
+    assert a.swapped(b, half)[0] == pytest.approx(ways[name](mixed, masks) + moved, rel=1e-9)
+    assert name == "recall_at_fpr" or abs(moved) < 1e-12
 
 
 def test_the_interval_over_patients_covers_the_truth_and_one_over_slices_would_not():

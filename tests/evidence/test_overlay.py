@@ -10,21 +10,7 @@ import pytest
 from PIL import Image
 
 from netweight.evidence._overlay import FALSE, MISSED, MOST, PREDICTED, WHITE, gallery, marked, png
-
-
-def patches(mask: np.ndarray) -> list[set[tuple[int, int]]]:
-    """Connected components, 8-neighbourhood, by flooding: written another way."""
-    left, found = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
-    while left:
-        patch, edge = set(), [left.pop()]
-        while edge:
-            y, x = edge.pop()
-            patch.add((y, x))
-            near = {(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= near
-            edge += near
-        found.append(patch)
-    return found
+from oracles.segmentation import components
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -32,7 +18,7 @@ def test_lesions_are_found_missed_and_made_up_as_flooding_says(seed: int):
     random = np.random.default_rng(seed)
     mask, said = random.random((24, 24)) < 0.15, random.random((24, 24)) < 0.08
     marks = marked(said.astype(np.float32), mask)
-    lesions, spoken = patches(mask), patches(said)
+    lesions, spoken = components(mask), components(said)
     found = [lesion for lesion in lesions if sum(said[p] for p in lesion) >= 0.1 * len(lesion)]
     false = [patch for patch in spoken if not any(mask[p] for p in patch)]
     assert (marks.found, marks.missed, marks.false) == (len(found), len(lesions) - len(found), len(false))

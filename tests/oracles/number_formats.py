@@ -8,6 +8,7 @@ Engine; NF4 of QLoRA (arXiv 2305.14314).
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -223,6 +224,31 @@ def quantized(name: str, weight_OI: np.ndarray, ratio_OG: np.ndarray | float = 1
     w = np.asarray(weight_OI, dtype=F32)
     fitted = fit(name, w, ratio_OG)
     return values(fitted, codes(fitted, w)).astype(np.float64)
+
+
+def four_over_six(weight_OI: np.ndarray) -> np.ndarray:
+    """float32 values of NVFP4 where each block's maximum becomes 6 or 4, whichever errs less in squares; 6 in doubt.
+
+    S_enc = 6 * 256 / amax, so that a scale half as large again is still an E4M3 number (arXiv 2512.02010). The last block of a row
+    may be shorter. Errors are summed in float64, so that blocks whose two errors agree to seven digits may fall to the other side.
+    """
+    w = np.asarray(weight_OI, dtype=F32)
+    grid = minifloats.values("e4m3")
+    amax = np.abs(w).max()
+    encode = F32(1536) / amax if amax > 0 else F32(1)
+    sixth, decode, out = encode * (F32(1) / F32(6)), F32(1) / encode, np.zeros_like(w)
+    for o, start in itertools.product(range(w.shape[0]), range(0, w.shape[1], 16)):
+        block = w[o, start : start + 16]
+        tried = []
+        for widen in (F32(1), F32(1.5)):
+            wanted = min(np.abs(block).max() * sixth * widen, F32(448))
+            scale = F32(grid[minifloats.nearest("e4m3", np.array([wanted]))][0])
+            units = np.clip(block * (F32(1) / (scale * decode)), F32(-6), F32(6)) if scale > 0 else np.zeros_like(block)
+            values = minifloats.values("e2m1")[minifloats.nearest("e2m1", units)].astype(F32)
+            tried.append(values * scale / encode)
+        errors = [np.square(values.astype(np.float64) - block).sum() for values in tried]
+        out[o, start : start + 16] = tried[int(errors[1] < errors[0])]
+    return out
 
 
 def tie_distance(fitted: Fitted, weight: np.ndarray) -> np.ndarray:

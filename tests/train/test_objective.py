@@ -48,7 +48,11 @@ def test_a_missed_pixel_costs_more_than_a_false_alarm():
 
 
 def test_an_empty_mask_without_alarm_costs_nothing():
-    assert float(bce_tversky(torch.full((2, 1, 4, 4), -20.0), torch.zeros(2, 4, 4))) == pytest.approx(0, abs=4e-3)
+    found = float(bce_tversky(torch.full((2, 1, 4, 4), -20.0), torch.zeros(2, 4, 4)))
+    assert found == pytest.approx(by_hand(np.full((2, 4, 4), -20.0), np.zeros((2, 4, 4))), rel=1e-3)  # 1 - 0.999
+    assert (
+        found < 1.1 * 16 * 0.3 * math.exp(-20) / 1e-5
+    )  # what is left: sixteen alarms of e^-20 beside the smoothing term
 
 
 def test_distillation_is_least_where_the_teacher_is_met():
@@ -57,6 +61,15 @@ def test_distillation_is_least_where_the_teacher_is_met():
     (gradient,) = torch.autograd.grad(distillation(student, teacher), student)
     assert gradient.abs().max() < 1e-7
     assert distillation(teacher + 0.5, teacher) > distillation(teacher, teacher)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_distillation_is_the_cross_entropy_of_softened_pixels(temperature):
+    logits, teacher = np.random.default_rng(2).normal(0, 3, (2, 3, 1, 4, 4))
+    p, q = (1 / (1 + np.exp(-z / temperature)) for z in (logits, teacher))
+    want = temperature**2 * -(q * np.log(p) + (1 - q) * np.log(1 - p)).mean()
+    found = distillation(torch.from_numpy(logits), torch.from_numpy(teacher), temperature=temperature)
+    assert float(found) == pytest.approx(want, rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))

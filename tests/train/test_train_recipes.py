@@ -111,6 +111,9 @@ def test_draws_average_to_the_unrounded_gradient():
     single = (gradient(drawn, 0) - exact).norm()
     mean = (torch.stack([gradient(drawn, step) for step in range(400)]).mean(0) - exact).norm()
     assert mean < 2 * single / 20  # twice the standard error of 400 draws
+    nearest = Qat("nearest", wgrad_g=Operand("nvfp4", rule="four-over-six"))
+    assert torch.equal(gradient(nearest, 0), gradient(nearest, 1))  # its mean is itself
+    assert (gradient(nearest, 0) - exact).norm() > 3 * mean
 
 
 def test_draws_depend_on_seed_step_and_layer():

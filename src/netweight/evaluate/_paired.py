@@ -92,9 +92,8 @@ def _swap_test(subject: Random, reference: Random, resamples: int, rng: np.rando
         else:
             mask_RN = rng.integers(0, 2, (count, n), dtype=np.int8)
         apart_R = subject.swapped(reference, mask_RN) - reference.swapped(subject, mask_RN)  # pyright: ignore[reportArgumentType]
-        extreme += int(
-            np.sum(~(np.abs(apart_R) < observed - slack))
-        )  # an arrangement without a value counts as extreme
+        # an arrangement without a value counts as extreme
+        extreme += int(np.sum(~(np.abs(apart_R) < observed - slack)))
     if exact:
         return extreme / total, f"paired permutation, all {total} swaps"
     return (extreme + 1) / (total + 1), f"paired permutation, {total} random swaps"

@@ -103,7 +103,7 @@ def activations(name: str) -> Activations:
         check_rounding(format, rule)
         row = get(format)
     except FormatError as error:
-        raise UnknownName(f"{name!r} is not a format of activations: {error}") from error
+        raise UnknownName(f"{name!r} is not a format of activations: {error}; {_WAY_OUT}") from error
     except UnknownName as error:
         raise UnknownName(f"{name!r} is not a format of activations{nearest(name, KNOWN)}; {_WAY_OUT}") from error
     if row.rows > 1 or row.group <= 0:

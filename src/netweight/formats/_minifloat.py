@@ -147,7 +147,7 @@ def round_magnitude(
     magnitude: Tensor, row: Minifloat, rounding: str = "nearest", generator: torch.Generator | None = None
 ) -> Tensor:
     """Nearest (or stochastically chosen) multiple of the local step; may exceed ``row.max`` by rounding up."""
-    step = _step(magnitude, row)
+    step = spacing(magnitude, row)
     units = magnitude / step
     if rounding == "nearest":
         return torch.round(units) * step
@@ -171,7 +171,7 @@ def _power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
     return ((exponent.to(integer) + bias) << bits).view(dtype)
 
 
-def _step(magnitude: Tensor, row: Minifloat) -> Tensor:
+def spacing(magnitude: Tensor, row: Minifloat) -> Tensor:
     """Distance between grid neighbours around each magnitude, a power of two."""
     exponent = _exponent(magnitude).clamp_(min=row.min_exponent, max=row.max_exponent + 1)
     return _power_of_two(exponent - row.mantissa_bits, magnitude.dtype)

@@ -143,7 +143,7 @@ def _rounded(units: Tensor, element: str, draws: Tensor | None) -> Tensor:
     low = 2.0**row.min_exponent  # below it the step is that of the binade above: shifted there, one rule serves all
     shift = torch.where(magnitude < low, low, 0.0)
     shifted = magnitude + shift
-    step = _minifloat._step(shifted, row)
+    step = _minifloat.spacing(shifted, row)
     chosen = torch.floor(shifted / step + draws) * step - shift
     return torch.copysign(chosen.clamp(max=row.max), units)
 
@@ -160,9 +160,8 @@ def _nvfp4(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
     widen = 1.0 if draws is None else UNBIASED
     to_six, to_four = wanted * widen, wanted * (widen * 1.5)
     six, four = _under(blocks, to_six, level, None), _under(blocks, to_four, level, None)
-    lower = _error(four, blocks) < _error(
-        six, blocks
-    )  # of what is nearest, so that a draw does not choose its own grid
+    # judged by what is nearest, so that a draw does not choose its own grid
+    lower = _error(four, blocks) < _error(six, blocks)
     if draws is not None:
         six, four = _under(blocks, to_six, level, draws), _under(blocks, to_four, level, draws)
     return torch.where(lower, four, six)

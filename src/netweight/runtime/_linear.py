@@ -87,6 +87,8 @@ class PackedConv2d(Packed):
         self.padding, self.dilation = list(_padding(like)), list(like.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:  # one image without a batch
+            return self(x[None])[0]
         x = x if self.blocks is None else self.blocks.round(x, -3)
         spec = self.matrix.spec.numbers
         parts = (self.kernel, self.stride, self.padding, self.dilation)

@@ -135,9 +135,8 @@ def _slower(kind: str, module: nn.Module) -> str | None:
 
     Inputs that are rounded in blocks of channels stay floats, so that the kernel's product is one of floats too and decodes the
     weight again and again, which only memory is saved by. With one row of inputs at a time, as in writing text, that saving
-    counts. A convolution has a row for each place, a net of pictures hundreds of them: there torch's product is two to four
-    times as fast (one thread, AMX level: 64 channels in and out, 4 x 4 taps at every second of 128 x 128 places 27.6 ms beside 8.4 ms; 192 x 64
-    with 256 rows 174 us beside 54 us).
+    counts. A convolution has a row for each place, a net of pictures hundreds of them: there torch's product is the faster one
+    (``benchmarks/deployed.py`` measures both).
     """
     name = models.rounded_inputs(module)
     if not name or formats.activations(name).levels:

@@ -127,9 +127,8 @@ class ConvShape:
         """The weight in blocks along the inputs or the outputs of a group, at each tap; per channel: over the taps too."""
         if rounder.idle:
             return w
-        split = w.unflatten(
-            0, (self.groups, -1)
-        )  # (groups, outputs, inputs, taps…), transposed: (groups, inputs, outputs, taps…)
+        # (groups, outputs, inputs, taps…), transposed: (groups, inputs, outputs, taps…)
+        split = w.unflatten(0, (self.groups, -1))
         along = 2 if along_inputs != self.transposed else 1
         if rounder.whole_channel:
             lines = split.movedim(3 - along, 1)

@@ -34,9 +34,8 @@ class Level:
 @dataclass(frozen=True)
 class Size:
     levels: tuple[Level, ...]
-    expansion: (
-        int  # hidden channels over a block's input; 1 at the first level and on the way up, where images are large
-    )
+    # hidden channels over a block's input; 1 at the first level and on the way up, where images are large
+    expansion: int
 
 
 class Squeeze(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ class Description(Settings):
     seed: int = Field(ge=0, description="of the initial weights")
 
 
-class Net(nn.Module):
+class Net(nn.Module, ABC):
     """Images (B, channels, S, S) in, logits (B, 1, S, S) out. Subclasses say how in ``logits``.
 
     ``description`` is None until ``build`` sets it.
@@ -58,6 +60,6 @@ class Net(nn.Module):
             raise DataError(f"images are {images.dtype}; turn them into floats first, normalised as for training")
         return self.logits(images)
 
+    @abstractmethod
     def logits(self, images: Tensor) -> Tensor:
         """What ``forward`` gives, for images that fit."""
-        raise NotImplementedError

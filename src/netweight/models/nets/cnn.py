@@ -16,11 +16,8 @@ from netweight.models.nets._initial import initialise
 from netweight.models.nets._net import Net
 
 SUMMARY = "convolutional U-Net of constant width"
-UNQUANTIZED = (
-    "first.*",
-    "bottleneck.*",
-    "last",
-)  # the first encoder convolution, the last one, and the last of the decoder
+# the first encoder convolution, the last one, and the last of the decoder
+UNQUANTIZED = ("first.*", "bottleneck.*", "last")
 DROPOUT = 0.5
 
 

@@ -9,11 +9,8 @@ from netweight.models.nets._monai import MonaiNet, monai_nets
 from netweight.models.nets._net import Net
 
 SUMMARY = "MONAI's U-Net with residual units"
-UNQUANTIZED = (
-    "net.model.0.conv.unit0.*",
-    "net.model.0.residual",
-    "net.model.2.*",
-)  # what reads images; what gives logits
+# what reads images; what gives logits
+UNQUANTIZED = ("net.model.0.conv.unit0.*", "net.model.0.residual", "net.model.2.*")
 SIZES = {"500k": (16, 32, 64, 160), "4m": (48, 96, 192, 384), "15m": (96, 192, 384, 736)}  # channels of each level
 UNITS = 2  # convolutions of a residual unit
 

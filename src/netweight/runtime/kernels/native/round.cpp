@@ -45,12 +45,6 @@ std::vector<RoundRegion> regions(const nw_rounding &how, int block) {
   return found;
 }
 
-void raise(std::atomic<uint32_t> &largest, uint32_t to) {
-  uint32_t now = largest.load(std::memory_order_relaxed);
-  while (now < to && !largest.compare_exchange_weak(now, to, std::memory_order_relaxed)) {
-  }
-}
-
 void look_through(const Rounding &with, const RoundJob &job, int64_t elements) {
   const int64_t each = elements / job.how.samples, strips = (each + STRIP - 1) / STRIP;
   share(strips * job.how.samples, [&](int64_t begin, int64_t end) {

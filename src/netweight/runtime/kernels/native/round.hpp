@@ -30,6 +30,13 @@ struct RoundJob {
   std::atomic<uint32_t> *largest;      // of each sample, the bits of its largest magnitude; when measuring
 };
 
+// A maximum that threads share, as the bits of its magnitude. Static: each instruction set's file has its own.
+static inline void raise(std::atomic<uint32_t> &largest, uint32_t to) {
+  uint32_t now = largest.load(std::memory_order_relaxed);
+  while (now < to && !largest.compare_exchange_weak(now, to, std::memory_order_relaxed)) {
+  }
+}
+
 struct Rounding {
   int64_t (*items)(const RoundJob &job, const RoundRegion &region);
   void (*round)(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end);

@@ -426,9 +426,7 @@ inline void measure(const RoundJob &job, const RoundRegion &region, int64_t begi
   const auto keep = [&](int64_t sample, float amax) {
     uint32_t to;
     std::memcpy(&to, &amax, 4);
-    uint32_t now = job.largest[sample].load(std::memory_order_relaxed);
-    while (now < to && !job.largest[sample].compare_exchange_weak(now, to, std::memory_order_relaxed)) {
-    }
+    raise(job.largest[sample], to);
   };
   F all = {};
   each_tile(job, region, begin, end, [&](const Lanes &lanes) {
