@@ -58,23 +58,16 @@ def _recovered(found: Table, plan: Study) -> Iterator[str]:
     yield "| setting | measure | original | " + f"{plan.compare.baseline} | value | gain | p, Holm | recovered | published | verdict | seeds to settle |"  # fmt: skip
     yield "|---" * 11 + "|"
     for row in rows:
-        figures = _published(row, plan)
         adjusted = "–" if row.adjusted_p is None else f"{row.adjusted_p:.3g}"
         settle = "–" if row.seeds_to_settle is None else str(row.seeds_to_settle)
         yield _line(
             f"{row.setting} {row.value}", row.measure, _number(row.original), _number(row.baseline), _number(row.other),
             f"{_number(row.difference)} [{_number(row.low)}, {_number(row.high)}]", adjusted,
             f"{_percent(row.share)} [{_percent(row.share_low)}, {_percent(row.share_high)}]",
-            " to ".join(_percent(x) for x in figures) if figures else "–", row.verdict, settle,
+            " to ".join(_percent(x) for x in row.published) if row.published else "–", row.verdict, settle,
         )  # fmt: skip
     yield ""
     yield from _cells(found["cells"], plan)
-
-
-def _published(row: Recovery, plan: Study) -> Sequence[float] | None:
-    if plan.compare.published_of not in ("", row.measure):
-        return None
-    return plan.compare.published.get(f"{row.setting} {row.value}", plan.compare.published.get(row.value))
 
 
 def _trained(found: Table, plan: Study) -> Iterator[str]:

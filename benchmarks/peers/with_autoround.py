@@ -6,6 +6,7 @@ Variants:
   ``rtn-sym``      symmetric, the library's default "optimized RTN": scales searched with an importance matrix from the windows.
   ``rtn-neuqi``    asymmetric with its joint scale and zero-point search, weighted by activations.
   ``signround``    asymmetric, 200 steps of signed gradient descent per block: far slower, another class of method.
+  ``signround-10``, ``signround-30``  fewer steps, for what one more costs.
   ``signround-amp``  the same in bfloat16, as is its default where the processor has it; the model is cast to it first.
 """
 
@@ -21,12 +22,13 @@ from auto_round.algorithms.quantization.config import QuantizationConfig
 from transformers import AutoModelForCausalLM, AutoRoundConfig, AutoTokenizer
 
 BATCH_WINDOWS = 8
+ITERATIONS = {"signround": 200, "signround-amp": 200, "signround-10": 10, "signround-30": 30}
 
 
 def algorithm(job: _measure.Job) -> QuantizationConfig:
     form = {"bits": job.bits, "group_size": job.group, "sym": job.variant == "rtn-sym", "data_type": "int"}
     if job.variant.startswith("signround"):
-        return SignRoundConfig(iters=200, **form)
+        return SignRoundConfig(iters=ITERATIONS[job.variant], **form)
     return RTNConfig(enable_neuqi=job.variant == "rtn-neuqi", **form)
 
 
@@ -49,7 +51,7 @@ def decoded(packed: str) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    job = _measure.parse_job(("rtn", "rtn-sym", "rtn-neuqi", "signround", "signround-amp"))
+    job = _measure.parse_job(("rtn", "rtn-sym", "rtn-neuqi", *ITERATIONS))
     job.integers_only()
     windows, packed, clock = job.windows(), job.out / "packed", _measure.Clock()
     with clock.phase("load"):
@@ -79,7 +81,7 @@ def main() -> None:
         package="auto-round",
         settings={
             "symmetric": job.variant == "rtn-sym",
-            "iters": 200 if job.variant.startswith("signround") else 0,
+            "iters": ITERATIONS.get(job.variant, 0),
             "amp": job.variant == "signround-amp",
             "batch_windows": BATCH_WINDOWS,
         },

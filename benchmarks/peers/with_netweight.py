@@ -18,12 +18,13 @@ import netweight
 from netweight import artifact, recipe
 
 BATCH_WINDOWS = 2
+PRECISION = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"  # elsewhere bfloat16 is emulated
 BODY = {"only": ["model.layers.*"]}
 GPTQ: dict[str, Any] = {"use": "gptq", **BODY}
 QAT: dict[str, Any] = {
-    "use": "block_qat", "weight_lr": 2e-3, "scale_lr": 1e-3, "epochs": 8, "precision": "bf16", **BODY,
+    "use": "block_qat", "weight_lr": 2e-3, "scale_lr": 1e-3, "epochs": 8, "precision": PRECISION, **BODY,
 }  # fmt: skip
-E2E: dict[str, Any] = {"use": "e2e_scales", "norms": True, "epochs": 3, "precision": "bf16", **BODY}
+E2E: dict[str, Any] = {"use": "e2e_scales", "norms": True, "epochs": 3, "precision": PRECISION, **BODY}
 SW: dict[str, Any] = {"loss": {"use": "mse+sw", "sw": 0.1, "projections": 128}}
 TRAINED = ("omniquant", "tesseraq", "signround", "block_qat")
 STEPS: dict[str, list[dict[str, Any]]] = {
@@ -35,7 +36,7 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "hqq": [{"use": "hqq", **BODY}],
     "omniquant": [{"use": "omniquant", "epochs": 10, **BODY}],
     "omniquant-sw": [{"use": "omniquant", "epochs": 10, **SW, **BODY}],
-    "tesseraq": [{"use": "tesseraq", "iterations": 25, "precision": "bf16", **BODY}],
+    "tesseraq": [{"use": "tesseraq", "iterations": 25, "precision": PRECISION, **BODY}],
     "block-qat": [QAT],
     "block-qat-sw": [QAT | SW],
     "block-qat-e2e": [QAT, E2E],

@@ -32,11 +32,11 @@ def test_the_modules_of_the_docs_are_the_files_of_the_package():
 
 def test_every_room_has_its_place_in_the_order():
     ordered = {room for step in documented_steps() for room in step}
-    assert ordered == words(r"(\w+)/") | {"verbs"}
+    assert ordered == words(r"(\w+)/")
 
 
 def test_every_module_is_shared_or_the_front_door():
-    assert words(r"(\w+)\.py") - {"__init__", "verbs"} == documented_shared_modules()
+    assert words(r"(\w+)\.py") - {"__init__"} == documented_shared_modules()
 
 
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("*.md")) + sorted((REPOSITORY / "docs").rglob("*.md")), ids=str)

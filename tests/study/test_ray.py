@@ -18,30 +18,21 @@ import pytest
 
 import netweight
 import tiny
+from jobs.test_training_study import GRID as TRAINING
 from netweight import provenance
 from netweight.cli import main
 from netweight.errors import SettingsError
 from netweight.jobs import _cell, _training_cell
 from netweight.settings import write_toml
-from netweight.study import Task, _elsewhere, _ray, load, run
+from netweight.study import Pool, Task, _elsewhere, _ray, load, run
 from study.cells import double
 from study.test_study import GRID, _await_the_end_of, tasks
 from tiny_lm import tiny_llama, tiny_tokenizer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'netweight[ray]'")
 
-TRAINED = {
-    "name": "tiny",
-    "job": "train",
-    "data": "phantom:12x6",
-    "seeds": [1],
-    "recipe": {
-        "net": {"use": "vit"},
-        "data": {"size": 32, "split": {"shares": [0.5, 0.25, 0.25]}},
-        "training": {"epochs": 1, "batch": 16, "slices": 16},
-    },
+TRAINED = TRAINING | {  # one cell is enough
     "axes": {"recipe": {"nvfp4": {"qat": {"use": "nvfp4"}}}},
-    "measure": [{"name": "AUPRC", "metric": "auprc"}],
     "compare": {"axis": "recipe", "baseline": "nvfp4"},
 }
 
@@ -83,8 +74,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_rows_are_those_of_processes_on_this_machine(address, tmp_path):
     whats = [{"number": 1, "die always": True}, {"number": 2, "sleep": "x"}]
-    here = run(tasks(*whats), double, tmp_path / "here", workers=2)
-    there = run(tasks(*whats), double, tmp_path / "there", workers=2, ray=address)
+    here = run(tasks(*whats), double, tmp_path / "here", Pool(workers=2))
+    there = run(tasks(*whats), double, tmp_path / "there", Pool(workers=2, ray=address))
     assert values(there) == values(here)
     assert there["k0"]["failure"] == "its process ended with code -9, 2 times"
     assert there["k1"]["failure"].startswith("TypeError: ") and "see traceback.txt" in there["k1"]["failure"]
@@ -92,9 +83,9 @@ def test_rows_are_those_of_processes_on_this_machine(address, tmp_path):
 
 
 def test_a_study_goes_on_with_what_is_not_done(address, tmp_path):
-    first = run(tasks({"number": 1}, {"number": 2, "fail": True}), double, tmp_path, workers=2, ray=address)
+    first = run(tasks({"number": 1}, {"number": 2, "fail": True}), double, tmp_path, Pool(workers=2, ray=address))
     assert first["k1"]["failure"] == "SettingsError: as asked"
-    found = run(tasks({"number": 1}, {"number": 2}), double, tmp_path, ray=address, retry_failed=True)
+    found = run(tasks({"number": 1}, {"number": 2}), double, tmp_path, Pool(ray=address, retry_failed=True))
     assert found["k0"] == first["k0"] and found["k1"]["value"] == {"double": 4}
     assert all((tmp_path / f"k{i}" / "times.txt").read_text() == "x" for i in range(2))
     assert not list(tmp_path.glob(".seen*"))
@@ -102,7 +93,7 @@ def test_a_study_goes_on_with_what_is_not_done(address, tmp_path):
 
 def test_a_worker_that_is_killed_has_its_cell_done_again_once(address, tmp_path):
     whats = [{"number": 1, "kill parent": True}, {"number": 2, "kill parent always": True}]
-    found = run(tasks(*whats), double, tmp_path, workers=2, ray=address)
+    found = run(tasks(*whats), double, tmp_path, Pool(workers=2, ray=address))
     assert found["k0"]["value"] == {"double": 2}
     assert found["k1"]["failure"] == "its Ray worker died (WorkerCrashedError), 2 times"
 
@@ -111,7 +102,7 @@ def test_a_cell_has_the_study_s_variables_and_folder_and_not_the_cluster_s(addre
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
-    there = run(tasks({"environment": True}), double, Path("there"), ray=address)["k0"]["value"]
+    there = run(tasks({"environment": True}), double, Path("there"), Pool(ray=address))["k0"]["value"]
     want = {"OMP": None, "MKL": "3", "cwd": str(tmp_path), "folder": str(tmp_path / "there" / "k0"), "ray": False}
     assert there == want
 
@@ -119,7 +110,7 @@ def test_a_cell_has_the_study_s_variables_and_folder_and_not_the_cluster_s(addre
 def test_a_worker_on_another_disk_gives_back_all_that_its_cell_left(address, tmp_path, on_another_disk):
     (tmp_path / "k0").mkdir()
     (tmp_path / "k0" / "half.txt").write_text("of a try before")
-    found = run(tasks({"environment": True}, {"die always": True}), double, tmp_path, workers=2, ray=address)
+    found = run(tasks({"environment": True}, {"die always": True}), double, tmp_path, Pool(workers=2, ray=address))
     made = Path(found["k0"]["value"]["folder"])
     assert made.parent != tmp_path and not made.exists()
     assert files(tmp_path / "k0") == {"deep/left.bin": bytes(range(256))}
@@ -136,7 +127,7 @@ def test_a_compressed_cell_is_the_same_bytes(address, tmp_path):
     what = {"model": str(folder), "recipe": dict(plan.cells[0].recipe), "measures": measures, "threads": 1}
     (tmp_path / "here").mkdir()
     here = _cell.work(what, str(tmp_path / "here"))
-    there = run([Task("k", what, "")], _cell.work, tmp_path / "there", ray=address)["k"]["value"]
+    there = run([Task("k", what, "")], _cell.work, tmp_path / "there", Pool(ray=address))["k"]["value"]
     assert there["measures"] == here["measures"] and there["run"]["bytes"] == here["run"]["bytes"]
     assert files(tmp_path / "there" / "k") == files(tmp_path / "here") != {}
 
@@ -156,8 +147,8 @@ def test_an_interrupted_study_ends_its_cells(address, tmp_path):
         import sys; sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
         from pathlib import Path
         from study.cells import double
-        from netweight.study import Task, run
-        run([Task("k", {{"number": 1, "sleep": 600, "pid": True}}, "")], double, Path({str(tmp_path)!r}), ray={address!r})
+        from netweight.study import Pool, Task, run
+        run([Task("k", {{"number": 1, "sleep": 600, "pid": True}}, "")], double, Path({str(tmp_path)!r}), Pool(ray={address!r}))
     """
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(code))
@@ -183,8 +174,8 @@ def test_a_cluster_of_its_own_ends_with_the_study_and_is_quiet(tmp_path):
         import sys; sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
         from pathlib import Path
         from study.cells import double
-        from netweight.study import Task, run
-        found = run([Task("k", {{"number": 4}}, "")], double, Path({str(tmp_path)!r}), workers=2, ray="local")
+        from netweight.study import Pool, Task, run
+        found = run([Task("k", {{"number": 4}}, "")], double, Path({str(tmp_path)!r}), Pool(workers=2, ray="local"))
         import ray
         print(found["k"]["value"]["double"], ray.is_initialized())
     """
@@ -229,7 +220,7 @@ def test_a_study_of_compression_goes_to_the_cluster_too(tmp_path):
 
 def test_a_cell_that_no_machine_of_the_cluster_could_take_is_refused(address, tmp_path):
     with pytest.raises(SettingsError, match="a cell of 3 threads .* none of the cluster has more than 2"):
-        run(tasks({"number": 1}), double, tmp_path, threads=3, ray=address)
+        run(tasks({"number": 1}), double, tmp_path, Pool(threads=3, ray=address))
     assert not ray.is_initialized()
 
 
@@ -237,8 +228,8 @@ def test_a_process_that_is_connected_takes_that_cluster_and_leaves_it(address, t
     ray.init(address, log_to_driver=False)
     try:
         with pytest.raises(SettingsError, match='"auto" takes that one'):
-            run(tasks({"number": 1}), double, tmp_path, ray=address)
-        assert run(tasks({"number": 1}), double, tmp_path, ray="auto")["k0"]["value"] == {"double": 2}
+            run(tasks({"number": 1}), double, tmp_path, Pool(ray=address))
+        assert run(tasks({"number": 1}), double, tmp_path, Pool(ray="auto"))["k0"]["value"] == {"double": 2}
         assert ray.is_initialized()
     finally:
         ray.shutdown()
@@ -247,7 +238,7 @@ def test_a_process_that_is_connected_takes_that_cluster_and_leaves_it(address, t
 def test_without_ray_the_way_out_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingsError, match=r"pip install -c constraints.txt 'netweight\[ray\]'"):
-        run(tasks({"number": 1}), double, tmp_path, ray="auto")
+        run(tasks({"number": 1}), double, tmp_path, Pool(ray="auto"))
 
 
 @pytest.mark.parametrize(
@@ -261,5 +252,5 @@ def test_a_worker_with_other_code_does_nothing(other, words, address, tmp_path, 
     here = _elsewhere.Home.here
     monkeypatch.setattr(_ray.Home, "here", lambda mark: replace(here(mark), **other))
     with pytest.raises(SettingsError, match=f"a worker of the cluster cannot do cells: .*{words}"):
-        run([Task("k", {"number": 1}, "")], double, tmp_path, ray=address)
+        run([Task("k", {"number": 1}, "")], double, tmp_path, Pool(ray=address))
     assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ from netweight.jobs import _cell
 from netweight.jobs.compress import compress
 from netweight.models import nets
 from netweight.settings import parse
-from netweight.study import Task, load, recovery, run, settled
+from netweight.study import Pool, Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
 from netweight.study._pairs import fieller
 from netweight.train import TrainRecipe, load_recipe
@@ -103,9 +103,9 @@ def tasks(*whats):
 
 
 def test_cells_are_done_once_in_processes_of_their_own(tmp_path):
-    found = run(tasks({"number": 1}, {"number": 2}, {"number": 3}), double, tmp_path, workers=2)
+    found = run(tasks({"number": 1}, {"number": 2}, {"number": 3}), double, tmp_path, Pool(workers=2))
     assert [found[f"k{i}"]["value"] for i in range(3)] == [{"double": 2}, {"double": 4}, {"double": 6}]
-    again = run(tasks({"number": 1}, {"number": 2}, {"number": 3}, {"number": 4}), double, tmp_path, workers=2)
+    again = run(tasks({"number": 1}, {"number": 2}, {"number": 3}, {"number": 4}), double, tmp_path, Pool(workers=2))
     assert {key: row["value"] for key, row in again.items() if key != "k3"} == {k: r["value"] for k, r in found.items()}
     assert all((tmp_path / f"k{i}" / "times.txt").read_text() == "x" for i in range(4))
 
@@ -114,7 +114,8 @@ def test_a_failure_is_a_row_and_is_done_again_only_when_asked(tmp_path):
     found = run(tasks({"number": 1, "fail": True}, {"number": 2}), double, tmp_path)
     assert "as asked" in found["k0"]["failure"] and found["k1"]["value"] == {"double": 4}
     assert "failure" in run(tasks({"number": 1}, {"number": 2}), double, tmp_path)["k0"]
-    assert run(tasks({"number": 1}, {"number": 2}), double, tmp_path, retry_failed=True)["k0"]["value"] == {"double": 2}
+    again = run(tasks({"number": 1}, {"number": 2}), double, tmp_path, Pool(retry_failed=True))
+    assert again["k0"]["value"] == {"double": 2}
 
 
 def test_a_killed_cell_is_started_once_more_and_then_given_up(tmp_path):
@@ -264,6 +265,9 @@ def test_published_figures_are_of_one_measure_and_may_differ_by_setting():
         ("three", "accuracy"): "confirmed", ("three", "perplexity"): "gain",
     }  # fmt: skip
     assert {row.verdict for row in settled(rows, published) if row.setting == "two"} == {"gain smaller than published"}
+    known = {row.setting: row.published for row in settled(rows, published, "accuracy") if row.measure == "accuracy"}
+    assert known == {"one": (0.05, 0.2), "two": (0.5, 0.6), "three": (0.05, 0.2)}
+    assert {row.published for row in settled(rows, published, "accuracy") if row.measure == "perplexity"} == {None}
 
 
 # the verb

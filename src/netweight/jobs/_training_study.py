@@ -12,13 +12,14 @@ from netweight import data, models, provenance
 from netweight.errors import DataError
 from netweight.files import write_atomically
 from netweight.jobs import _training_cell
+from netweight.jobs._study_tasks import context_of, tasks_of
 from netweight.progress import Progress
 from netweight.study import (
     Anova,
     Paired,
+    Pool,
     Rankings,
     Study,
-    Task,
     anova,
     corrected,
     lost,
@@ -50,49 +51,15 @@ class TrainingFindings:
     phantom: bool
 
 
-def study(
-    plan: Study,
-    source: str,
-    *,
-    out: Path,
-    workers: int,
-    threads: int,
-    ray: str | None,
-    retry_failed: bool,
-    progress: Progress,
-) -> TrainingFindings:
+def study(plan: Study, source: str, *, out: Path, pool: Pool, progress: Progress) -> TrainingFindings:
     """Train and judge every cell, then conclude."""
     recipes = [load_recipe(dict(cell.recipe)) for cell in plan.cells]
     for one in recipes:  # what is wrong with any of them is said before the first has run
         recipe(one.qat.use)
         models.nets.sizes(one.net.use)
     slices = data.segmentation(source)
-    context = {
-        "slices": slices.sha256,
-        "measures": [measure.model_dump(mode="json") for measure in plan.measures],
-        "code": provenance.code_sha256(),
-        "versions": provenance.versions(),
-        "threads": threads,
-    }
-    what = {"data": source, "measures": context["measures"], "threads": threads}
-    tasks = [
-        Task(
-            cell.key(context),
-            {**what, "recipe": dict(cell.recipe)},
-            ", ".join([*cell.values.values(), f"seed {cell.seed}"]),
-        )
-        for cell in plan.cells
-    ]
-    found = run(
-        tasks,
-        _training_cell.work,
-        out / "cells",
-        workers=workers,
-        threads=threads,
-        ray=ray,
-        retry_failed=retry_failed,
-        progress=progress,
-    )
+    tasks = tasks_of(plan.cells, context_of(plan, pool.threads, slices=slices.sha256), data=source)
+    found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
     findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)
     _write(findings, plan, slices.provenance)
     return findings

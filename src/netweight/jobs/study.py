@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from netweight.data import corpora, corpus
 from netweight.errors import SettingsError
 from netweight.files import write_atomically
 from netweight.jobs import _cell, _training_study
+from netweight.jobs._study_tasks import context_of, tasks_of
 from netweight.jobs._training_study import TrainingFindings
 from netweight.progress import Progress, silent
-from netweight.study import Cell, Recovery, Study, Task, load, recovery, run, settled
+from netweight.study import Cell, Pool, Recovery, Study, Task, load, recovery, run, settled
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,10 @@ def study(
     progress: Progress | None = None,
 ) -> Findings | TrainingFindings:
     """See ``netweight.study``."""
-    if workers < 1 or threads < 1:
-        raise SettingsError(f"workers = {workers}, threads = {threads}: both must be 1 or more")
+    pool = Pool(workers, threads, ray, retry_failed)
     plan = load(grid)
     if plan.job == "train":
-        how = {"workers": workers, "threads": threads, "ray": ray, "retry_failed": retry_failed}
-        return _trained(plan, data, model, Path(out), how, progress or silent)
+        return _trained(plan, data, model, Path(out), pool, progress or silent)
     if data is not None:
         raise SettingsError(f"{plan.name} compresses a model; --data is for studies of training")
     source = model or plan.model
@@ -61,60 +60,36 @@ def study(
     for cell in plan.cells:
         recipes.load(dict(cell.recipe))  # what is wrong with any of them is said before the first has run
     opened = models.load(source)
-    context = _context(opened, plan, threads)
-    tasks = _tasks_of(plan, source, threads, context)
-    folder = Path(out)
-    found = run(
-        tasks,
-        _cell.work,
-        folder / "cells",
-        workers=workers,
-        threads=threads,
-        ray=ray,
-        retry_failed=retry_failed,
-        progress=progress or silent,
-    )
+    folder, tasks = Path(out), _tasks(plan, opened, source, threads)
+    found = run(tasks, _cell.work, folder / "cells", pool, progress=progress or silent)
     findings = _concluded(plan, tasks, found, folder)
     _write(findings, plan, source, opened.sha256)
     return findings
 
 
 def _trained(
-    plan: Study, data: str | None, model: str | None, out: Path, how: Mapping[str, Any], progress: Progress
+    plan: Study, data: str | None, model: str | None, out: Path, pool: Pool, progress: Progress
 ) -> TrainingFindings:
     source = data or plan.data
     if model is not None:
         raise SettingsError(f"{plan.name} trains nets that its recipes name; --model is for studies of compression")
     if not source:
         raise SettingsError(f"{plan.name}: names no slices to train on; pass --data")
-    return _training_study.study(plan, source, out=out, **how, progress=progress)
+    return _training_study.study(plan, source, out=out, pool=pool, progress=progress)
 
 
-def _context(opened: models.Model, plan: Study, threads: int) -> dict[str, Any]:
-    """All that decides a cell's numbers beside its recipe."""
-    named = {str(cell.recipe.get("calibration", {}).get("source", "")) for cell in plan.cells}
-    return {
-        "model": opened.sha256,
-        "calibration": {
-            name: corpus(name).sha256 for name in sorted(named) if name in corpora() or Path(name).is_file()
-        },
-        "measures": [measure.model_dump(mode="json") for measure in plan.measures],
-        "data": [_cell.data_sha256(measure, opened) for measure in plan.measures],
-        "code": provenance.code_sha256(),
-        "versions": provenance.versions(),
-        "threads": threads,
-    }
-
-
-def _tasks_of(plan: Study, source: str, threads: int, context: Mapping[str, Any]) -> list[Task]:
+def _tasks(plan: Study, opened: models.Model, source: str, threads: int) -> list[Task]:
     """The original first, then every cell."""
-    what = {"model": source, "measures": context["measures"], "threads": threads}
-    original = Cell({}, 0, {"original": True})
-    tasks = [Task(original.key(context), {**what, "recipe": None}, "the original")]
-    for cell in plan.cells:
-        label = ", ".join([*cell.values.values(), f"seed {cell.seed}"])
-        tasks.append(Task(cell.key(context), {**what, "recipe": dict(cell.recipe)}, label))
-    return tasks
+    named = {str(cell.recipe.get("calibration", {}).get("source", "")) for cell in plan.cells}
+    context = context_of(
+        plan,
+        threads,
+        model=opened.sha256,
+        calibration={name: corpus(name).sha256 for name in sorted(named) if name in corpora() or Path(name).is_file()},
+        data=[_cell.data_sha256(measure, opened) for measure in plan.measures],
+    )
+    first, *cells = tasks_of([Cell({}, 0, {"original": True}), *plan.cells], context, model=source)
+    return [replace(first, what={**first.what, "recipe": None}, label="the original"), *cells]
 
 
 def _concluded(plan: Study, tasks: Sequence[Task], found: Mapping[str, Mapping[str, Any]], folder: Path) -> Findings:

@@ -3,7 +3,7 @@
 from netweight.study._anova import Anova, Part, anova
 from netweight.study._grid import Cell, Measure, Study, load
 from netweight.study._paired import Paired, corrected, paired
-from netweight.study._pool import Task, run
+from netweight.study._pool import Pool, Task, run
 from netweight.study._rankings import Rankings, rankings
 from netweight.study._recovery import Recovery, recovery, settled
 from netweight.study._table import lost
@@ -14,6 +14,7 @@ __all__ = [
     "Measure",
     "Paired",
     "Part",
+    "Pool",
     "Rankings",
     "Recovery",
     "Study",

@@ -66,6 +66,11 @@ class Cell:
     def setting(self) -> tuple[tuple[str, str], ...]:
         return tuple(self.values.items())
 
+    @property
+    def label(self) -> str:
+        """Its values and its seed, for people."""
+        return ", ".join([*self.values.values(), f"seed {self.seed}"])
+
     def key(self, context: Mapping[str, Any]) -> str:
         """Hash of what is done, on what, by which code: a cell with this key is done once and for all."""
         return sha256_of_json({"recipe": dict(self.recipe), "context": dict(context)})[:16]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from netweight.errors import SettingsError
 from netweight.progress import Progress, silent
 from netweight.study import _ray
 from netweight.study._processes import RESULT, Processes, Work, keep
@@ -55,42 +56,49 @@ class Task:
     label: str
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Where cells run and how many at once.
+
+    ``threads`` is what a cell takes of a cluster; the work sees to it that it takes no more. ``ray`` is the cluster to run on,
+    as ``netweight.study`` takes it; processes on this machine if None. ``retry_failed`` does those again that failed before.
+    Raises: SettingsError: fewer than one worker or thread.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    ray: str | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.threads < 1:
+            raise SettingsError(f"workers = {self.workers}, threads = {self.threads}: both must be 1 or more")
+
+    @contextmanager
+    def backend(self, folder: Path) -> Iterator[Backend]:
+        if self.ray is None:
+            yield Processes()
+        else:
+            with _ray.cluster(self.ray, folder, workers=self.workers, threads=self.threads) as found:
+                yield found
+
+
 def run(
-    tasks: Sequence[Task],
-    work: Work,
-    folder: Path,
-    *,
-    workers: int = 1,
-    threads: int = 1,
-    ray: str | None = None,
-    retry_failed: bool = False,
-    progress: Progress = silent,
+    tasks: Sequence[Task], work: Work, folder: Path, pool: Pool | None = None, *, progress: Progress = silent
 ) -> dict[str, dict[str, Any]]:
     """Results by key: what the work gave under ``"value"``, or why it failed under ``"failure"``.
 
-    Args:
-      threads: what a cell takes of a cluster; the work sees to it that it takes no more.
-      ray: the cluster to run on, as ``netweight.study`` takes it; processes on this machine if None.
-      retry_failed: do those again that failed before.
     Raises: SettingsError: no cluster there, or one whose workers are not fit. ResourceError: it went away.
     """
+    pool = pool or Pool()
     folder.mkdir(parents=True, exist_ok=True)
-    done = {task.key: found for task in tasks if (found := read(folder / task.key, retry_failed)) is not None}
+    done = {task.key: found for task in tasks if (found := read(folder / task.key, pool.retry_failed)) is not None}
     waiting = [task for task in {t.key: t for t in tasks if t.key not in done}.values()]
     progress("cells", len(done), len({t.key for t in tasks}))
     if waiting:
-        with _backend(ray, folder, workers, threads) as backend:
-            _do(waiting, work, folder, backend, workers, done, progress)
+        with pool.backend(folder) as backend:
+            _do(waiting, work, folder, backend, pool.workers, done, progress)
     return {task.key: done[task.key] for task in tasks}
-
-
-@contextmanager
-def _backend(ray: str | None, folder: Path, workers: int, threads: int) -> Iterator[Backend]:
-    if ray is None:
-        yield Processes()
-    else:
-        with _ray.cluster(ray, folder, workers=workers, threads=threads) as found:
-            yield found
 
 
 def _do(

@@ -21,6 +21,7 @@ class Recovery:
     """One value of the compared axis against the baseline. Differences are signed so that positive is better.
 
     ``share`` and its bounds are None where the baseline lost nothing; a bound alone is None where the data do not bound it.
+    ``published`` is the least and largest share that it was held against.
     """
 
     setting: str
@@ -40,6 +41,7 @@ class Recovery:
     share_high: float | None
     seeds_to_settle: int | None
     verdict: str = ""
+    published: Sequence[float] | None = None
 
 
 def recovery(
@@ -82,7 +84,7 @@ def settled(
     for row, p in zip(rows, adjusted, strict=True):
         figures = published.get(f"{row.setting} {row.value}", published.get(row.value))
         known = figures if published_of in ("", row.measure) else None
-        made.append(replace(row, adjusted_p=p, verdict=_verdict(row, known)))
+        made.append(replace(row, adjusted_p=p, verdict=_verdict(row, known), published=known))
     return made
 
 
