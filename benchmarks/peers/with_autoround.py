@@ -6,7 +6,7 @@ Variants:
   ``rtn-sym``      symmetric, the library's default "optimized RTN": scales searched with an importance matrix from the windows.
   ``rtn-neuqi``    asymmetric with its joint scale and zero-point search, weighted by activations.
   ``signround``    asymmetric, 200 steps of signed gradient descent per block: far slower, another class of method.
-  ``signround-10``, ``signround-30``  fewer steps, for what one more costs.
+  ``signround-5``, ``signround-15``  fewer steps, for what one more costs.
   ``signround-amp``  the same in bfloat16, as is its default where the processor has it; the model is cast to it first.
 """
 
@@ -22,7 +22,7 @@ from auto_round.algorithms.quantization.config import QuantizationConfig
 from transformers import AutoModelForCausalLM, AutoRoundConfig, AutoTokenizer
 
 BATCH_WINDOWS = 8
-ITERATIONS = {"signround": 200, "signround-amp": 200, "signround-10": 10, "signround-30": 30}
+ITERATIONS = {"signround": 200, "signround-amp": 200, "signround-5": 5, "signround-15": 15}
 
 
 def algorithm(job: _measure.Job) -> QuantizationConfig:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from netweight import formats, registry
-from netweight.compress import _fake, _start
+from netweight.compress import _fake, _start, _train
 from netweight.compress._parallel import pool
 from netweight.compress._plugin import Moments
 from netweight.compress._problem import Piece, Problem, Training
@@ -351,6 +351,21 @@ def test_the_note_says_what_the_losses_were_measured_on(workers):
         trainer = Trainer(problem, [_Still(problem)], Training(held_out=share))
         trainer.phase(Schedule(1, {"weight": 1e-4}))
         assert said in trainer.result().note
+
+
+def test_bf16_is_used_where_the_processor_has_it_and_said_where_it_is_not(monkeypatch, workers):
+    def rows(has: bool, precision: str) -> tuple[set[torch.dtype], str]:
+        seen = set()
+        problem = _problem(workers)
+        run = lambda m, number: seen.add((out := problem.run(m, number)).dtype) or out  # noqa: E731
+        monkeypatch.setattr(_train, "processor_has_bf16", lambda: has)
+        settings = _settings("block_qat", epochs=1, precision=precision)
+        found, _ = _run("block_qat", dataclasses.replace(problem, run=run), settings)
+        return seen, found.note
+
+    assert rows(True, "bf16")[0] == {torch.bfloat16} and "no bf16" not in rows(True, "bf16")[1]
+    assert rows(False, "bf16")[0] == {torch.float32} and rows(False, "bf16")[1].endswith("this processor has no bf16")
+    assert rows(False, "fp32")[0] == {torch.float32} and "no bf16" not in rows(False, "fp32")[1]
 
 
 def test_a_block_without_batches_is_refused(workers):

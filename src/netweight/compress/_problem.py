@@ -32,7 +32,9 @@ class Training(Settings):
     )
     batch: int = Field(2, ge=1, description="calibration batches per step")
     held_out: float = Field(0.125, ge=0, lt=1, description="share of the batches that choose the best step")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the matrix products while training")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the matrix products while training; bf16 only where the processor has it"
+    )
     channels: Literal["first", "last"] | None = Field(
         None,
         description="which axis of a plain module's outputs is a row of the loss: first, as in (B, C, H, W), or last, as in "

@@ -55,6 +55,11 @@ class _Diverged(Exception):
     pass
 
 
+def processor_has_bf16() -> bool:
+    """Has this machine instructions for it? Elsewhere torch emulates bfloat16, dozens of times slower than float32."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Trainer:
     """One block, its pieces, and copies of the block for the threads."""
 
@@ -62,6 +67,7 @@ class Trainer:
         if not problem.targets or not problem.targets[0]:
             raise CompressError(f"{problem.name}: there are no calibration batches to train on")
         self.problem, self.pieces, self.settings = problem, list(pieces), settings
+        self.half = settings.precision == "bf16" and processor_has_bf16()
         self.loss: Loss = losses.make(settings.loss).begun()
         self.leaves = _leaves(self.pieces)
         self.train, self.held = _divided(len(problem.targets[0]), settings.held_out)
@@ -131,7 +137,10 @@ class Trainer:
 
     def result(self) -> Reconstruction:
         """What was found, with a note of how training went."""
-        return Reconstruction(self.pieces, self.outcome.note() if self.outcome else "")
+        note = self.outcome.note() if self.outcome else ""
+        if self.settings.precision == "bf16" and not self.half:
+            note += "; in fp32, as this processor has no bf16"
+        return Reconstruction(self.pieces, note)
 
     def _joined(self, new: Outcome) -> Outcome:
         """This run of steps after those before it."""
@@ -226,7 +235,7 @@ class Trainer:
         module = self.idle.get()
         try:
             _place(module, tensors)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
                 output = self.problem.run(module, number)
             output = self._rows(output.float())
             generator = self.problem.generator("loss", step, number)
