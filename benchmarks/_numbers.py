@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ def spread(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 def cell(found: dict[str, Any], digits: int = 3) -> str:
     bounds = "–" if found["low"] is None else f"{found['low']:.{digits}g}, {found['high']:.{digits}g}"
     return f"{found['median']:.{digits}g} [{bounds}]"
+
+
+def about(settings: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """What was measured, and on what, in one sentence each."""
+    said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "threads")
+    return (
+        f"{environment['cpu']}, {environment['threads']} threads of {environment['cores']} cores; torch "
+        f"{environment['versions']['torch']}, commit {environment['commit'][:12] or 'unknown'}. Settings: {said}."
+    )
 
 
 def keep(folder: Path, record: dict[str, Any], page: Sequence[str]) -> None:

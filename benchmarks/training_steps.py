@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _numbers import cell, keep, spread
+from _numbers import about, cell, keep, spread
 from torch import nn
 
 from netweight import models, provenance
@@ -79,12 +79,24 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     found = {name: measured(name, given) for name in NETS}
-    about = {key: value for key, value in vars(given).items() if key != "out"}
+    settings = {key: value for key, value in vars(given).items() if key != "out"}
     environment = provenance.environment(threads=given.threads)
-    lines = [f"# {(__doc__ or '').splitlines()[0]}", "", f"{about}; {environment}", ""]
-    lines += [f"| step over float32's | {' | '.join(RECIPES[1:])} |", "|---" * len(RECIPES) + "|"]
-    lines += [f"| {name} | {' | '.join(cell(one) for one in row['ratios'].values())} |" for name, row in found.items()]
-    keep(given.out, {"settings": about, "environment": environment, "nets": found}, lines)
+    keep(
+        given.out, {"settings": settings, "environment": environment, "nets": found}, page(settings, environment, found)
+    )
+
+
+def page(settings: dict[str, Any], environment: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The record as a table."""
+    return [
+        f"# {(__doc__ or '').splitlines()[0]}",
+        "",
+        f"Medians of {settings['rounds']} rounds with 95 % intervals. {about(settings, environment)}",
+        "",
+        f"| step over float32's | {' | '.join(RECIPES[1:])} |",
+        "|---" * len(RECIPES) + "|",
+        *(f"| {name} | {' | '.join(cell(one) for one in row['ratios'].values())} |" for name, row in found.items()),
+    ]
 
 
 if __name__ == "__main__":
