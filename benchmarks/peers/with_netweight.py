@@ -40,6 +40,7 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "block-qat": [QAT],
     "block-qat-sw": [QAT | SW],
     "block-qat-e2e": [QAT, E2E],
+    "block-qat-e2e-short": [QAT | {"epochs": 4}, E2E],
 }
 
 
