@@ -138,13 +138,13 @@ def run_all(given: argparse.Namespace, tokens: Path) -> list[dict[str, Any]]:
     jobs = [(repeat, who) for repeat in range(given.repeats) for who in given.run]
     with ThreadPoolExecutor(given.at_once) as workers:
         results = list(workers.map(one, jobs))
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for result in results:
         if "out" not in result:
             continue
-        if result["weights_sha256"] in seen:
+        if (result["name"], result["weights_sha256"]) in seen:
             (given.work / result["out"] / "weights.safetensors").unlink(missing_ok=True)
-        seen.add(result["weights_sha256"])
+        seen.add((result["name"], result["weights_sha256"]))
     return results
 
 

@@ -77,3 +77,18 @@ def test_shrinkage_sets_small_errors_to_zero_and_keeps_large_ones():
 def test_the_settings_are_the_published_ones():
     s = plugin("hqq").Settings()
     assert (s.norm, s.beta, s.growth, s.rounds) == (oracle.P, oracle.BETA, oracle.KAPPA, oracle.ITERATIONS)
+
+
+@pytest.mark.parametrize("format_name", ["int2-g16", "int4-g16", "int2-g16-fz"])
+def test_a_layer_whose_zeros_all_stay_says_that_it_is_round_to_nearest(format_name):
+    kept = 0
+    for seed in range(8):
+        p = problem("plain", 20 + seed, inputs=16, outputs=2)
+        plain = formats.quantize(p.weight, formats.get(format_name))
+        found = plugin("hqq").solve(p.weight, None, formats.get(format_name), plugin("hqq").Settings())
+        same = torch.equal(found.qtensor.codes, plain.codes) and torch.equal(found.qtensor.zero, plain.zero)
+        kept += same
+        assert bool(found.notes) == same
+        if same:
+            assert ("-fz has zeros in float16" in found.notes[0]) == (not format_name.endswith("-fz"))
+    assert kept >= 6 if format_name == "int2-g16" else kept < 8

@@ -42,7 +42,7 @@ def solve(weight_OI: Tensor, stats: Moments | None, format: Format, settings: Se
     if format.zero == "none":
         raise CompressError(f"hqq moves the zero point, and {format.name} has none; use an asymmetric integer format")
     weight_OI = weight_OI.float()
-    params = fit(weight_OI, format)
+    params = first = fit(weight_OI, format)
     best, best_error, beta = params, torch.inf, settings.beta
     for _ in range(settings.rounds + 1):
         q = encode(weight_OI, params, format)
@@ -54,7 +54,15 @@ def solve(weight_OI: Tensor, stats: Moments | None, format: Format, settings: Se
         sparse = _shrink(weight_OI - rounded, beta, settings.norm)
         params = Params(params.scale_RG, _zero(q.codes_OI, weight_OI - sparse, params, format))
         beta *= settings.growth
-    return Solution(encode(weight_OI, best, format))
+    return Solution(encode(weight_OI, best, format), _notes(first, best, format))
+
+
+def _notes(first: Params, best: Params, format: Format) -> tuple[str, ...]:
+    """Said when nothing came of it: of whole zeros few can move, at two bits next to none."""
+    if first.zero_RG is None or best.zero_RG is None or not torch.equal(first.zero_RG, best.zero_RG):
+        return ()
+    way_out = f"; {format.name}-fz has zeros in float16, which can" if format.zero == "packed" else ""
+    return (f"no zero moved, so this is round-to-nearest{way_out}",)
 
 
 def _shrink(error_OI: Tensor, beta: float, norm: float) -> Tensor:
