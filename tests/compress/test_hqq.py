@@ -91,4 +91,4 @@ def test_a_layer_whose_zeros_all_stay_says_that_it_is_round_to_nearest(format_na
         assert bool(found.notes) == same
         if same:
             assert ("-fz has zeros in float16" in found.notes[0]) == (not format_name.endswith("-fz"))
-    assert kept >= 6 if format_name == "int2-g16" else kept < 8
+    assert kept < 8 if format_name.endswith("-fz") else kept >= 6
