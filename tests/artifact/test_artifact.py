@@ -148,3 +148,13 @@ def test_what_was_packed_and_is_left_alone_is_counted_as_it_is_written(tmp_path)
     row = next(row for row in made.ledger if row.module == "model.embed_tokens")
     assert (row.bytes_before, row.bytes_after) == (128 * 64 * 18 // 32, 128 * 64 * 4)
     assert plan.bytes_after <= made.nbytes <= 1.02 * plan.bytes_after + 120 * len(list(made._files))
+
+
+def test_tensors_lie_where_torch_would_put_them(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path) | {f"aaa.{size}": torch.arange(size, dtype=torch.float32) for size in (5, 3, 17)}
+    save_file(tensors, path)
+    artifact = open_artifact(folder)
+    for name, wanted in tensors.items():
+        found = artifact.tensor(name)
+        assert torch.equal(found, wanted) and found.data_ptr() % 64 == 0, name

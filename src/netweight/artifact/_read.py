@@ -30,6 +30,9 @@ WEIGHTS = ".safetensors"
 READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".py")  # what a reader of models would use if it lay there
 
 
+ALIGNMENT = 64  # bytes; in a safetensors file a tensor begins where the one before it ends
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A folder with a compressed model and the record of how it came about."""
@@ -101,11 +104,15 @@ class Artifact:
             raise CorruptError(f"cannot read {self.path / name}: {error}") from error
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor as stored. Raises: CorruptError: it is missing."""
+        """One tensor as stored, where torch would have put it: on some processors the last bit of a sum depends on that.
+
+        Raises: CorruptError: it is missing.
+        """
         if name not in self._files:
             raise CorruptError(f"{self.path}: {name} is missing")
         with self._opened(self._files[name].name) as file:
-            return file.get_tensor(name)
+            found = file.get_tensor(name)
+        return found.clone() if found.data_ptr() % ALIGNMENT else found
 
     def stored(self, layer: str) -> tuple[dict[str, Tensor], Format, tuple[int, int]]:
         """One layer's packed tensors as ``formats.pack`` gives them, their format, and the shape of the matrix.
