@@ -136,7 +136,7 @@ def test_kill_9_at_random_moments_loses_at_most_one_part_and_not_one_byte(folder
             process.stdout.readline()  # it is at work
             time.sleep(rng.uniform(0, 0.3))
             process.kill()
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
         assert process.returncode in ((-signal.SIGKILL,) if calls is not None else (-signal.SIGKILL, 0))
         if calls is not None:
             finished = len(list((tmp_path / "out.partial").glob("part-*.json")))
@@ -351,7 +351,9 @@ def test_every_layer_has_a_row_that_tells_what_happened_or_why_not(folder, tmp_p
 # estimates
 
 
-def test_an_estimate_grows_with_what_it_is_asked_for(folder, tmp_path):
+def test_an_estimate_grows_with_what_it_is_asked_for(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(_estimate, "resident_bytes", lambda: 0)  # what this process holds meanwhile comes and goes
+
     def of(count: int, *steps, threads: int = 1, memory: str = "lean"):
         batches = tiny.token_batches(count, rows=4, length=64)
         plan = tiny.compress(
