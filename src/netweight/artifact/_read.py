@@ -28,8 +28,6 @@ from netweight.recipe import Recipe
 
 WEIGHTS = ".safetensors"
 READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".py")  # what a reader of models would use if it lay there
-
-
 ALIGNMENT = 64  # bytes; in a safetensors file a tensor begins where the one before it ends
 
 
