@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from netweight import formats, registry
-from netweight.compress import _fake, _start, _train
+from netweight.compress import _fake, _start
 from netweight.compress._parallel import pool
 from netweight.compress._plugin import Moments
 from netweight.compress._problem import Piece, Problem, Training
 from netweight.compress._schedule import Schedule
 from netweight.compress._train import Trainer
 from netweight.errors import CompressError, FormatError, SettingsError
+from netweight.models import _precision
 from netweight.settings import parse
 from oracles import blocks as oracle
 
@@ -358,7 +359,7 @@ def test_bf16_is_used_where_the_processor_has_it_and_said_where_it_is_not(monkey
         seen = set()
         problem = _problem(workers)
         run = lambda m, number: seen.add((out := problem.run(m, number)).dtype) or out  # noqa: E731
-        monkeypatch.setattr(_train, "processor_has_bf16", lambda: has)
+        monkeypatch.setattr(_precision, "has_bf16", lambda device: has)
         settings = _settings("block_qat", epochs=1, precision=precision)
         found, _ = _run("block_qat", dataclasses.replace(problem, run=run), settings)
         return seen, found.note

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from netweight.errors import DataError
+from netweight.models import _precision
 from netweight.settings import parse
 from netweight.train import STATE, Lesson, Training, bce_tversky, fit
 from netweight.train._loop import order
@@ -214,3 +215,17 @@ def test_what_cannot_be_drawn_is_refused():
         fit(Lesson(net(), Blobs(), [], [1]), settings(), seed=0)
     with pytest.raises(DataError, match="all of one kind"):
         fit(Lesson(net(), Blobs(), [1, 2, 3], [0]), settings(positive=0.5), seed=0)
+
+
+def test_bf16_is_used_where_the_processor_has_it_and_said_where_it_is_not(monkeypatch, tmp_path):
+    def trained(has: bool, folder=None):
+        monkeypatch.setattr(_precision, "has_bf16", lambda device: has)
+        seen, module = set(), plain()
+        module.register_forward_hook(lambda m, args, out: seen.add(out.dtype))
+        return seen, fit(lesson(module), settings(precision="bf16"), seed=1, folder=folder).ended
+
+    seen, ended = trained(True)
+    assert torch.bfloat16 in seen and "bf16" not in ended
+    seen, ended = trained(False, tmp_path)
+    assert seen == {torch.float32} and ended.endswith("; in fp32, as this processor has no bf16")
+    assert trained(False, tmp_path)[1] == ended, "a run that had ended says it once"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from netweight import losses
+from netweight import losses, models
 from netweight.compress._problem import Piece, Problem, Reconstruction, Training
 from netweight.compress._schedule import Schedule, optimizer_of, share_at
 from netweight.errors import CompressError
@@ -55,11 +55,6 @@ class _Diverged(Exception):
     pass
 
 
-def processor_has_bf16() -> bool:
-    """Has this machine instructions for it? Elsewhere torch emulates bfloat16, dozens of times slower than float32."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 class Trainer:
     """One block, its pieces, and copies of the block for the threads."""
 
@@ -67,7 +62,7 @@ class Trainer:
         if not problem.targets or not problem.targets[0]:
             raise CompressError(f"{problem.name}: there are no calibration batches to train on")
         self.problem, self.pieces, self.settings = problem, list(pieces), settings
-        self.half = settings.precision == "bf16" and processor_has_bf16()
+        self.half, self.said = models.bf16_or_why_not(settings.precision)
         self.loss: Loss = losses.make(settings.loss).begun()
         self.leaves = _leaves(self.pieces)
         self.train, self.held = _divided(len(problem.targets[0]), settings.held_out)
@@ -137,10 +132,8 @@ class Trainer:
 
     def result(self) -> Reconstruction:
         """What was found, with a note of how training went."""
-        note = self.outcome.note() if self.outcome else ""
-        if self.settings.precision == "bf16" and not self.half:
-            note += "; in fp32, as this processor has no bf16"
-        return Reconstruction(self.pieces, note)
+        went = self.outcome.note() if self.outcome else ""
+        return Reconstruction(self.pieces, "; ".join(part for part in (went, self.said) if part))
 
     def _joined(self, new: Outcome) -> Outcome:
         """This run of steps after those before it."""

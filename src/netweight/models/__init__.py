@@ -43,6 +43,7 @@ from netweight.models._parts import (
     stored_tensors,
     weight_name,
 )
+from netweight.models._precision import bf16_or_why_not
 from netweight.models._rebind import copied, from_folder, with_weights
 from netweight.models._rotate import (
     RotatedModel,
@@ -66,6 +67,7 @@ __all__ = [
     "RotatedModel",
     "WeightSource",
     "below",
+    "bf16_or_why_not",
     "blocks",
     "call_block",
     "capture_block_inputs",

@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from netweight import models
 from netweight.errors import DataError
 from netweight.files import in_place_of
 from netweight.progress import Progress, silent
@@ -107,7 +108,7 @@ def fit(
                 torch.save(run.state(), temporary)
     lesson.module.load_state_dict(run.best)
     lesson.module.eval()
-    return run.history
+    return replace(run.history, ended="; ".join(part for part in (run.history.ended, run.said) if part))
 
 
 class _Run:
@@ -118,6 +119,7 @@ class _Run:
         kind = torch.optim.Adamax if settings.optimizer == "adamax" else torch.optim.AdamW
         self.optimizer = kind(wanted, lr=settings.lr, weight_decay=settings.weight_decay)
         self.parameters, self.pace, self.history = wanted, Pace(), History()
+        self.half, self.said = models.bf16_or_why_not(settings.precision, wanted[0].device.type if wanted else "cpu")
         self.best = copy.deepcopy(self.module.state_dict())
 
     def epoch(self, progress: Progress) -> None:
@@ -185,7 +187,7 @@ class _Run:
 
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
         kind = images.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with torch.autocast(kind, torch.bfloat16, enabled=self.half):
             logits = self.module(images)
         total = bce_tversky(logits, masks)
         if self.lesson.teacher is not None and self.settings.teacher_weight:

@@ -32,4 +32,6 @@ class Training(Settings):
     augment: bool = Field(True, description="flips, shifts, turns, brightness and contrast of training slices")
     teacher_weight: float = Field(1.0, ge=0, description="of the distillation from a teacher, where there is one")
     temperature: float = Field(2.0, gt=0, description="by which a teacher's logits are divided")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of what is not quantized; bf16 by autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of what is not quantized; bf16 by autocast, where the processor has it"
+    )
