@@ -129,16 +129,19 @@ def layer_names(reference: Path) -> list[str]:
 def stored_bytes(folder: Path, layers: list[str]) -> dict[str, int]:
     """Bytes that a saved model spends on the given layers, by the last part of the tensor's name (``qweight``, ...).
 
-    Read from the headers of the peer's own safetensors files, so it is what a user's disk holds, padding included.
+    Read from the headers of the peer's own safetensors files, so it is what a user's disk holds, padding included. Formats only netweight
+    reads are stored as parts of the weight (``weight.codes``, ...).
     """
     wanted, found = set(layers), {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118
                 layer, _, part = key.rpartition(".")
-                if layer in wanted:
+                if layer.removesuffix(".weight") in wanted:
                     tensor = file.get_tensor(key)
                     found[part] = found.get(part, 0) + tensor.numel() * tensor.element_size()
+    if not found:
+        raise ValueError(f"{folder} holds nothing of the {len(layers)} layers")
     return found
 
 
