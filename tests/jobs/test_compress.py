@@ -487,3 +487,19 @@ def test_text_goes_all_the_way_and_the_artifact_carries_tokenizer_and_recipe(tmp
 def test_empty_batches_are_refused_where_a_step_needs_them(folder, tmp_path):
     with pytest.raises(DataError, match="calibration batches are empty"):
         tiny.compress(folder, tmp_path / "out", GPTQ, calibration=[])
+
+
+@pytest.mark.parametrize(("use", "more"), [("rtn", False), ("hqq", False), ("gptq", True)])
+def test_batches_that_no_step_looks_at_are_not_run(use, more, folder, tmp_path, monkeypatch):
+    runs: list[int] = []
+    run_block = models.run_block
+    monkeypatch.setattr(models, "run_block", lambda *given, **named: runs.append(1) or run_block(*given, **named))
+    counts = []
+    for batches in (1, 4):
+        runs.clear()
+        given = tiny.token_batches(batches, rows=1)
+        made = tiny.compress(folder, tmp_path / str(batches), tiny.step(use, "int4-g32"), calibration=given)
+        assert len(made.manifest.parts) == PARTS
+        counts.append(len(runs))
+    assert counts[0] > 0
+    assert (counts[1] > counts[0]) == more

@@ -138,7 +138,8 @@ def _sizes(source: Model, ledger: Ledger) -> tuple[int, int]:
 def _calibration(source: Model, assigned: Plan, recipe: Recipe, given: Calibration | None) -> Calibration:
     """What the model is run on: the recipe's text, the caller's batches, or a short fixed probe where no step needs data."""
     if given is not None and given.batches:
-        return replace(given, batches=_probe_first(given.batches))
+        batches = _probe_first(given.batches)
+        return replace(given, batches=batches if assigned.needs_data else batches[:1])
     if given is not None and assigned.needs_data:
         raise DataError("the calibration batches are empty, and a step of the recipe needs to see what layers are fed")
     if assigned.needs_data and source.kind != "module":
