@@ -33,6 +33,7 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "awq-gptq": [{"use": "awq", "only": ["model.layers.*"]}, GPTQ],
     "gptq-ample": [GPTQ],
     "gptq-e2e": [GPTQ, E2E | {"epochs": 1}],
+    "gptq-e2e-2": [GPTQ, E2E | {"epochs": 2}],
     "rtn": [{"use": "rtn", **BODY}],
     "hqq": [{"use": "hqq", **BODY}],  # in whole zeros there is nothing for it to move at two bits: see "hqq-fz"
     "hqq-fz": [{"use": "hqq", **BODY}],
