@@ -9,7 +9,7 @@ from scipy.stats import wasserstein_distance
 
 from netweight import losses, registry, settings
 from netweight.errors import SettingsError, UnknownName
-from netweight.losses import _directions, _transport, sliced_wasserstein
+from netweight.losses import _directions, _transport, kl, sliced_wasserstein
 
 NAMES = registry.names("netweight.losses")
 DIRECTIONS = ("gaussian", "orthogonal", "principal", "channels", "max")
@@ -50,6 +50,20 @@ def test_known_values():
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.3, 0.2])
     kl = losses.make("kl")(torch.tensor(np.log(p))[None], torch.tensor(np.log(q))[None], generator()).total
     assert float(kl) == pytest.approx(float((q * np.log(q / p)).sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_kl_a_few_rows_at_a_time_is_kl_in_one(temperature: float, monkeypatch):
+    monkeypatch.setattr(kl, "CHUNK", 3 * 7 + 1)  # three rows at a time, and two at last
+    y, x = (cloud.unflatten(0, (4, 5)) for cloud in clouds(20, 20, 7))
+    found, want = y.clone().requires_grad_(), y.clone().requires_grad_()
+    value = losses.make({"use": "kl", "temperature": temperature})(found, x, generator()).total
+    p, q = (logits / temperature for logits in (want, x))
+    whole = torch.nn.functional.kl_div(p.log_softmax(-1), q.softmax(-1), reduction="sum") * temperature**2 / 20
+    torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
+    (3 * value).backward()
+    (3 * whole).backward()
+    torch.testing.assert_close(found.grad, want.grad, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (7, 5), (6, 4), (1, 9), (12, 36)])
