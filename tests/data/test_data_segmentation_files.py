@@ -286,6 +286,17 @@ def _index(folder, row):
     (folder / "index.json").write_text(json.dumps({"TCGA_CS_0001_1999": row, "TCGA_DU_0002_2000": {}}))
 
 
+def test_the_folder_above_one_folder_of_stacks_will_do(tmp_path):
+    made = patients(tmp_path / "folders")
+    (tmp_path / "above").mkdir()
+    stacks(tmp_path / "above" / "small", made)
+    above, own = data.segmentation(tmp_path / "above"), data.segmentation(tmp_path / "above" / "small")
+    assert above.sha256 == own.sha256 and above.names == own.names
+    stacks(tmp_path / "above" / "large", made)
+    with pytest.raises(DataError, match="above holds 2 folders of stacked images; give one of them: .*large, .*small"):
+        data.segmentation(tmp_path / "above")
+
+
 def test_a_damaged_archive_is_said(tmp_path):
     (tmp_path / "tiles.npz").write_bytes(b"PK\x03\x04 but no more")
     with pytest.raises(DataError, match="tiles.npz cannot be read: .*copy it again"):

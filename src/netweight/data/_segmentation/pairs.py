@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from netweight.data._segmentation import _pictures
+from netweight.data._segmentation import _pictures, stacked
 from netweight.data._segmentation._collect import Slice, site_of
 from netweight.errors import DataError
 
@@ -24,7 +24,7 @@ SHOWN = 3
 
 def recognises(path: Path) -> bool:
     """Does the folder hold pictures, and no index that makes them stacks?"""
-    return path.is_dir() and not (path / "index.json").exists() and next(_pictures_under(path), None) is not None
+    return path.is_dir() and not stacked.recognises(path) and next(_pictures_under(path), None) is not None
 
 
 def read(path: Path) -> Iterator[Slice]:

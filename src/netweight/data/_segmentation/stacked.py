@@ -1,7 +1,7 @@
 """One tall picture a patient: all its slices below each other, the mask in a second picture of that shape.
 
 ``index.json`` maps each patient to a table, of which ``slices``, ``slice_numbers`` and ``institution`` are read where present;
-``<patient>.webp`` or ``.png`` is (n R, R), ``<patient>_mask.png`` the same.
+``<patient>.webp`` or ``.png`` is (n R, R), ``<patient>_mask.png`` the same. The folder above one such folder will do.
 """
 
 from __future__ import annotations
@@ -24,15 +24,27 @@ SUFFIXES = (".webp", ".png")
 
 
 def recognises(path: Path) -> bool:
-    return (path / "index.json").is_file()
+    return bool(_homes(path))
 
 
 def read(path: Path) -> Iterator[Slice]:
     """Slices with their masks. Raises: DataError: an index or a picture that cannot be read, or does not fit the others."""
-    index = _index(path / "index.json")
-    _check_files(path, set(index))
+    homes = _homes(path)
+    if len(homes) > 1:
+        named = ", ".join(str(home) for home in homes)
+        raise DataError(f"{path} holds {len(homes)} folders of stacked images; give one of them: {named}")
+    home = homes[0]
+    index = _index(home / "index.json")
+    _check_files(home, set(index))
     for patient in sorted(index):
-        yield from _slices(path, patient, index[patient])
+        yield from _slices(home, patient, index[patient])
+
+
+def _homes(path: Path) -> list[Path]:
+    """Folders with an index: this one, or else those right below it."""
+    if (path / "index.json").is_file():
+        return [path]
+    return sorted(index.parent for index in path.glob("*/index.json"))
 
 
 def _index(path: Path) -> dict[str, dict[str, Any]]:
