@@ -178,11 +178,22 @@ def test_damaged_runs_are_named(run, tmp_path):
         _runs.read(copy)
 
 
+def test_a_run_with_patches_of_its_own_is_packed_and_read_back_with_them(tmp_path):
+    recipe = with_(net={"use": "vit", "patch": 8}, training=RECIPE["training"] | {"epochs": 1})
+    run = trained(tmp_path / "run", recipe)
+    assert run.training["packed"]["bytes"] > 0  # so its logits were found equal to the simulation's
+    net, _ = _runs.net_of(_runs.read(run.path))
+    assert net.patches.conv.kernel_size == (8, 8) and net.positions.shape[1] == 1 + (32 // 8) ** 2
+    packed = open_artifact(run.path / "packed").net()
+    assert packed is not None and packed.patches.conv.kernel_size == (8, 8)
+
+
 @pytest.mark.parametrize(
     "parts, error, words",
     [
         ({"net": {"use": "vitt"}}, UnknownName, "did you mean 'vit'"),
         ({"net": {"use": "vit", "size": "5m"}}, SettingsError, "5m"),
+        ({"net": {"use": "cnn", "patch": 8}}, SettingsError, "cnn has no patches"),
         ({"qat": {"use": "nvfp5"}}, UnknownName, "did you mean 'nvfp4'"),
         ({"qat": {"use": "nvfp4", "skip": ["nothing.*"]}}, SettingsError, "fits no layer"),
         ({"training": {"epocs": 3}}, SettingsError, "did you mean 'epochs'"),

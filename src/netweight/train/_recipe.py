@@ -21,6 +21,7 @@ class NetSettings(Settings):
 
     use: str = Field(description="name of the net, such as 'swin'")
     size: str = Field("500k", description="its budget of parameters")
+    patch: int | None = Field(None, description="pixels along a side of a transformer's patch; 16 if absent")
 
 
 class Arithmetic(Settings):

@@ -60,6 +60,28 @@ def test_smaller_images_shrink_the_tables_of_positions_and_nothing_else(name, si
     assert count(nets.build(name, size, image=128, seed=0)) == COUNTS[name][size] - fewer
 
 
+@pytest.mark.parametrize(("name", "size"), [(n, s) for n in ("vit", "swin") for s in BUDGETS])
+def test_half_the_patch_on_half_the_image_leaves_out_a_quarter_of_the_filters_and_the_decoders_last_stage(name, size):
+    dim = DIM[size]
+    filters = 3 * (16**2 - 8**2) * dim
+    eighth, sixteenth = max(8, dim // 8), max(8, dim // 16)
+    stage = 4 * eighth * sixteenth + 3 * sixteenth  # weights, bias, and the norm's two
+    last = sixteenth - eighth  # of the 1 x 1 convolution to one channel
+    net = nets.build(name, size, image=128, patch=8, seed=0)
+    assert count(net) == COUNTS[name][size] - filters - stage - last
+    assert nets.describe(net) == {"name": name, "size": size, "image": 128, "channels": 3, "patch": 8, "seed": 0}
+    assert count(nets.build(**nets.describe(net))) == count(net)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_a_patch_of_the_study_is_the_one_it_has_without_a_word(name):
+    said, unsaid = (nets.build(name, "500k", image=64, seed=1, **given).eval() for given in ({"patch": 16}, {}))
+    assert torch.equal(said(images(2, 3, 64, 64)), unsaid(images(2, 3, 64, 64)))
+    small = nets.build(name, "500k", image=32, patch=4, seed=1).eval()
+    assert small(images(2, 3, 32, 32)).shape == (2, 1, 32, 32)
+
+
 @pytest.mark.parametrize("name", ["cnn", "depthwise", "efficientnet"])
 def test_a_convolutional_net_has_as_many_parameters_at_every_image_size(name):
     assert count(nets.build(name, "500k", image=128, seed=0)) == count(nets.build(name, "500k", seed=0))
@@ -143,6 +165,15 @@ def test_images_must_be_floats(small):
 def test_a_side_that_does_not_divide_is_refused_with_one_that_does(name, size, image, near):
     with pytest.raises(SettingsError, match=f"image = {image}.*multiples of {near}"):
         nets.build(name, size, image=image, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "said"), [("swin", 12, "patch = 12 is not one of swin's, 4, 8, 16"), ("cnn", 8, "patch = 8, but cnn has no patches"),
+     ("vit", 0, "patch")],
+)  # fmt: skip
+def test_a_patch_that_a_net_does_not_have_is_refused(name, patch, said):
+    with pytest.raises(SettingsError, match=said):
+        nets.build(name, "500k", image=96, patch=patch, seed=0)
 
 
 @pytest.mark.parametrize(

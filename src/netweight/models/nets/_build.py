@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from netweight import registry, settings
-from netweight.errors import ModelError, UnknownName, nearest
+from netweight.errors import ModelError, SettingsError, UnknownName, nearest
 from netweight.models.nets._net import Description, Net
 
 ROOM = "netweight.models.nets"
@@ -34,39 +34,45 @@ def unquantized(name: str) -> tuple[str, ...]:
     return tuple(_file(name).UNQUANTIZED)
 
 
-def build(name: str, size: str, *, image: int = 256, channels: int = 3, seed: int) -> Net:
+def build(name: str, size: str, *, image: int = 256, channels: int = 3, patch: int | None = None, seed: int) -> Net:
     """A net in training mode, on the CPU, in float32.
 
     Args:
       name: one of ``names()``. size: one of ``sizes(name)``.
       image: side of the square images, pixels. channels: of the images.
-      seed: of the initial weights, which are a function of these five arguments; torch's own generators are left as they were.
+      patch: pixels along a side of a patch, of vit and swin: 4, 8 or 16. None is the study's 16; half of it gives an image of half
+        the side as many tokens.
+      seed: of the initial weights, which are a function of these six arguments; torch's own generators are left as they were.
     Returns:
       Images (B, channels, S, S), logits (B, 1, S, S).
     Raises:
-      UnknownName: no such net, or no such size of it. SettingsError: an image side that the net cannot take.
+      UnknownName: no such net, or no such size of it. SettingsError: an image side or a patch that the net cannot take.
       ModelError: the net is MONAI's, and MONAI is not installed.
     """
-    values = {"name": name, "size": size, "image": image, "channels": channels, "seed": seed}
+    values = {"name": name, "size": size, "image": image, "channels": channels, "patch": patch, "seed": seed}
     description = settings.parse(Description, values, "net")
     file = _file(name)
     if size not in file.SIZES:
         raise UnknownName(f"size {size!r} is not one of {name}'s, {', '.join(file.SIZES)}{nearest(size, file.SIZES)}")
+    patches: tuple[int, ...] = getattr(file, "PATCHES", ())
+    if patch is not None and patch not in patches:
+        can = f" is not one of {name}'s, {', '.join(map(str, patches))}" if patches else f", but {name} has no patches"
+        raise SettingsError(f"patch = {patch}{can}")
     with torch.random.fork_rng(devices=()), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed would reach GPUs too
-        net = file.make(size, image, channels)
+        net = file.make(size, image, channels, **({} if patch is None else {"patch": patch}))
     net.description = description
     return net
 
 
 def describe(net: nn.Module) -> dict[str, Any]:
-    """name, size, image, channels and seed: what ``build`` made the net from.
+    """name, size, image, channels, seed and, where one was given, patch: what ``build`` made the net from.
 
     Raises: ModelError: ``build`` did not make it.
     """
     if not isinstance(net, Net) or net.description is None:
         raise ModelError(f"a {type(net).__name__} was not made by models.nets.build, and cannot be described by a name")
-    return net.description.model_dump()
+    return net.description.model_dump(exclude_none=True)
 
 
 def _file(name: str) -> ModuleType:

@@ -18,6 +18,9 @@ class Description(Settings):
     size: str = Field(description="the budget, such as 500k")
     image: int = Field(256, gt=0, description="side of the square image, pixels")
     channels: int = Field(3, gt=0, description="channels of the image")
+    patch: int | None = Field(
+        None, gt=0, description="pixels along a side of a transformer's patch; the study's if absent"
+    )
     seed: int = Field(ge=0, description="of the initial weights")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log2
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from netweight.models.nets._dropout import Dropout
 from netweight.models.nets._initial import TABLE_STD, initialise
 from netweight.models.nets._net import Net
 
-PATCH = 16  # pixels
+PATCH = 16  # pixels along a side, of the study
+PATCHES = (4, 8, PATCH)
 DROPOUT = 0.1
 DEEPEST_DROP = 0.1  # chance that a sample skips the last block; 0 at the first, and linear between
 UNQUANTIZED = ("patches.*", "decoder.*")
@@ -37,9 +39,9 @@ class Size:
 class Patches(nn.Module):
     """Images (B, C, S, S) to normalised tokens (B, T, D), one for each patch."""
 
-    def __init__(self, channels: int, dim: int) -> None:
+    def __init__(self, channels: int, dim: int, patch: int) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(channels, dim, PATCH, stride=PATCH), nn.LayerNorm(dim)
+        self.conv, self.norm = nn.Conv2d(channels, dim, patch, stride=patch), nn.LayerNorm(dim)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.norm(self.conv(images).flatten(2).mT)
@@ -68,12 +70,12 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Tokens (B, T, D) of a grid, row by row, to one logit per pixel: four times twice the side and half the channels."""
+    """Tokens (B, T, D) of a grid, row by row, to one logit per pixel: twice the side and half the channels until a token is its patch."""
 
-    def __init__(self, dim: int, grid: int) -> None:
+    def __init__(self, dim: int, grid: int, patch: int) -> None:
         super().__init__()
         self.grid = grid
-        widths = [dim, *(max(8, dim // 2**level) for level in range(1, 5))]
+        widths = [dim, *(max(8, dim // 2**level) for level in range(1, round(log2(patch)) + 1))]
         stages = (self._up(inputs, outputs) for inputs, outputs in pairwise(widths))
         self.up = nn.Sequential(*stages)
         self.last = nn.Conv2d(widths[-1], 1, 1)
@@ -98,22 +100,24 @@ class Transformer(Net):
         *,
         attention: Callable[[int], Sequence[Attention]],
         leading: int,
-        multiple: int = PATCH,
+        patch: int,
+        multiple: int,
     ) -> None:
         """
         Args:
-          attention: gives each block's, from the tokens along a side of the grid. multiple: of which the image's side must be.
+          attention: gives each block's, from the tokens along a side of the grid. patch: pixels along a side, one of ``PATCHES``.
+          multiple: of which the image's side must be.
         """
         super().__init__(image, channels, multiple=multiple)
-        grid, dim = image // PATCH, size.dim
-        self.patches = Patches(channels, dim)
+        grid, dim = image // patch, size.dim
+        self.patches = Patches(channels, dim, patch)
         self.leading = nn.Parameter(torch.empty(1, leading, dim)) if leading else None
         self.positions = nn.Parameter(torch.empty(1, leading + grid**2, dim))
         self.dropout = Dropout(DROPOUT)
         drops = torch.linspace(0, DEEPEST_DROP, size.depth).tolist()
         pairs = zip(attention(grid), drops, strict=True)
         self.blocks = nn.ModuleList(Block(each, dim, size.mlp * dim, drop) for each, drop in pairs)
-        self.norm, self.decoder = nn.LayerNorm(dim), Decoder(dim, grid)
+        self.norm, self.decoder = nn.LayerNorm(dim), Decoder(dim, grid, patch)
         initialise(self)
         for table in (self.leading, self.positions):
             if table is not None:

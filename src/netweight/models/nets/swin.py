@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from netweight.models.nets._attention import Attention
 from netweight.models.nets._initial import TABLE_STD
 from netweight.models.nets._net import Net
-from netweight.models.nets._transformer import PATCH, UNQUANTIZED, Size, Transformer
+from netweight.models.nets._transformer import PATCH, PATCHES, UNQUANTIZED, Size, Transformer
 
-__all__ = ["SIZES", "SUMMARY", "UNQUANTIZED", "make"]
+__all__ = ["PATCHES", "SIZES", "SUMMARY", "UNQUANTIZED", "make"]
 
 SUMMARY = "transformer with attention in shifted windows, flat"
 SIZES = {
@@ -28,7 +28,7 @@ SIZES = {
 MASKED = -100.0  # added to the score of tokens that a shift brought side by side from opposite borders
 
 
-def make(size: str, image: int, channels: int) -> Net:
+def make(size: str, image: int, channels: int, patch: int = PATCH) -> Net:
     row = SIZES[size]
 
     def attention(grid: int) -> Sequence[Attention]:
@@ -36,9 +36,9 @@ def make(size: str, image: int, channels: int) -> Net:
         shifts = [0 if block % 2 == 0 or window == grid else window // 2 for block in range(row.depth)]
         return [WindowAttention(row.dim, row.heads, grid, window, shift) for shift in shifts]
 
-    several = image > row.window * PATCH
-    multiple = row.window * PATCH if several else PATCH
-    return Transformer(row, image, channels, attention=attention, leading=0, multiple=multiple)
+    several = image > row.window * patch
+    multiple = row.window * patch if several else patch
+    return Transformer(row, image, channels, attention=attention, leading=0, patch=patch, multiple=multiple)
 
 
 class WindowAttention(Attention):

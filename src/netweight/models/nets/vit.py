@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from netweight.models.nets._attention import Attention
 from netweight.models.nets._net import Net
-from netweight.models.nets._transformer import UNQUANTIZED, Size, Transformer
+from netweight.models.nets._transformer import PATCH, PATCHES, UNQUANTIZED, Size, Transformer
 
-__all__ = ["SIZES", "SUMMARY", "UNQUANTIZED", "make"]
+__all__ = ["PATCHES", "SIZES", "SUMMARY", "UNQUANTIZED", "make"]
 
 SUMMARY = "vision transformer with global attention"
 SIZES = {
@@ -19,8 +19,10 @@ SIZES = {
 }
 
 
-def make(size: str, image: int, channels: int) -> Net:
+def make(size: str, image: int, channels: int, patch: int = PATCH) -> Net:
     row = SIZES[size]
-    return Transformer(
-        row, image, channels, attention=lambda _: [Attention(row.dim, row.heads) for _ in range(row.depth)], leading=1
-    )
+
+    def attention(_: int) -> list[Attention]:
+        return [Attention(row.dim, row.heads) for _ in range(row.depth)]
+
+    return Transformer(row, image, channels, attention=attention, leading=1, patch=patch, multiple=patch)
