@@ -10,7 +10,7 @@ from netweight.errors import DataError
 from netweight.models import _precision
 from netweight.settings import parse
 from netweight.train import STATE, Lesson, Training, bce_tversky, fit
-from netweight.train._loop import order
+from netweight.train._loop import _Run, order
 
 SIZE = 8
 
@@ -173,6 +173,22 @@ def test_the_rate_rises_over_the_warm_up_and_halves_on_a_plateau():
     history = fit(lesson(plain()), settings(epochs=9, lr=1e-12, warmup=6, patience=2), seed=1)
     rates = [row["rate"] / 1e-12 for row in history.rows]  # of the next step after a pass of three
     assert rates == pytest.approx([4 / 6, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25])  # the third pass without gain halves
+
+
+def test_a_cosine_falls_from_the_full_rate_to_nothing_whatever_the_validation_loss_does():
+    given = settings(epochs=4, lr=0.5, warmup=2, patience=1, schedule="cosine", slices=7, batch=2)
+    run = _Run(lesson(plain()), given, seed=1)
+    rates = []
+    for step in range(17):
+        run.history.steps = step
+        rates.append(run.rate())
+    turn = 2 * torch.pi / 32  # half a turn over 4 passes of 4 steps
+    wanted = [
+        0.5 * min(1.0, (step + 1) / 2) * (0.5 + 0.5 * float(torch.tensor(step * turn).cos())) for step in range(17)
+    ]
+    assert rates == pytest.approx(wanted, abs=1e-7) and rates[-1] == 0
+    history = fit(lesson(plain()), settings(epochs=4, lr=1e-12, patience=1, schedule="cosine"), seed=1)
+    assert [row["rate"] / 1e-12 for row in history.rows] == pytest.approx([0.853553, 0.5, 0.146447, 0], abs=1e-6)
 
 
 def test_training_ends_early_but_not_before_it_may():

@@ -210,7 +210,14 @@ class _Run:
 
     def rate(self) -> float:
         warm = min(1.0, (self.history.steps + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        return self.settings.lr * self.pace.share * warm
+        return self.settings.lr * self.pace.share * warm * self.fallen()
+
+    def fallen(self) -> float:
+        """Share of the rate that a schedule known beforehand leaves. Source: Loshchilov & Hutter, arXiv 1608.03983, without restarts."""
+        if self.settings.schedule == "plateau":
+            return 1.0
+        steps = math.ceil(per_pass(self.lesson, self.settings) / self.settings.batch) * self.settings.epochs
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, self.history.steps / steps)))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -235,11 +242,7 @@ def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int
     """Numbers of the slices of one pass, in order: all of them, or as many and of such a kind as the settings ask for."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     numbers = list(lesson.train)
-    wanted = (
-        min(settings.slices or len(numbers), len(numbers))
-        if settings.positive is None
-        else settings.slices or len(numbers)
-    )
+    wanted = per_pass(lesson, settings)
     if settings.positive is None:
         return _shuffled(numbers, generator)[:wanted]
     kinds = [[n for n in numbers if lesson.slices.positive(n) is kind] for kind in (True, False)]
@@ -250,6 +253,12 @@ def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int
     counts = [round(wanted * settings.positive), wanted - round(wanted * settings.positive)]
     chosen = [n for kind, count in zip(kinds, counts, strict=True) for n in _cycled(kind, count, generator)]
     return _shuffled(chosen, generator)
+
+
+def per_pass(lesson: Lesson, settings: Training) -> int:
+    """Slices of one pass; only where a share of them is asked for can there be more than there are."""
+    wanted = settings.slices or len(lesson.train)
+    return wanted if settings.positive is not None else min(wanted, len(lesson.train))
 
 
 def _cycled(numbers: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:

@@ -28,7 +28,7 @@ class Pace:
             self.least, self.waited = loss, 0
         else:
             self.waited += 1
-        if self.waited > settings.patience:
+        if settings.schedule == "plateau" and self.waited > settings.patience:
             self.share, self.waited = self.share * SHRINK, 0
         if loss < self.mark - settings.min_delta:
             self.mark, self.idle = loss, 0

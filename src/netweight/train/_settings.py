@@ -23,8 +23,11 @@ class Training(Settings):
     weight_decay: float = Field(0.0, ge=0, description="decay of weights")
     clip: float = Field(1.0, gt=0, description="largest norm of all gradients together")
     warmup: int = Field(0, ge=0, description="steps over which the rate rises from 0")
+    schedule: Literal["plateau", "cosine"] = Field(
+        "plateau", description="the rate is halved where the validation loss stands still, or falls to 0 along a cosine"
+    )
     patience: int = Field(
-        10, ge=1, description="passes without a better validation loss after which the rate is halved"
+        10, ge=1, description="passes without a better validation loss after which a plateau's rate is halved"
     )
     stop_after: int = Field(20, ge=1, description="passes without a better validation loss after which training ends")
     stop_from: int = Field(40, ge=0, description="passes during which it does not end early")
