@@ -4,7 +4,8 @@
 
 The grid trains two nets by two recipes on phantoms. Moments are drawn uniformly over the time the whole study takes when left
 alone, counted from the last start, so that kills fall on starts, steps, the writing of files, packing and judging alike. A study
-that ends before its kill is compared, and the next begins in a folder of its own.
+that ends before its kill is compared, and the next begins in a folder of its own. Leave the checkout alone meanwhile: claims name its
+commit, and whether it was changed.
 """
 
 from __future__ import annotations
