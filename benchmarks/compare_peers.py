@@ -178,6 +178,11 @@ def interval(values: tuple[list[float], ...], statistic: Any, seed: int) -> dict
     return {"value": value, "low": float(found.low), "high": float(found.high)}
 
 
+def difference(a: list[float], b: list[float], seed: int) -> dict[str, Any]:
+    """Perplexity of the first less that of the second, paired by window."""
+    return interval((a, b), lambda x, y, axis=-1: perplexity(x, axis) - perplexity(y, axis), seed)
+
+
 def summarise(given: argparse.Namespace, results: list[dict[str, Any]], nll: dict[str, Any]) -> dict[str, Any]:
     table = nll["nll_per_window"]
     quality = {name: interval((values,), perplexity, given.seed) for name, values in table.items()}
@@ -185,10 +190,7 @@ def summarise(given: argparse.Namespace, results: list[dict[str, Any]], nll: dic
     for item in given.pair:
         a, b = item.split(",")
         if a in table and b in table:
-            difference = interval(
-                (table[a], table[b]), lambda x, y, axis=-1: perplexity(x, axis) - perplexity(y, axis), given.seed
-            )
-            pairs[item] = difference
+            pairs[item] = difference(table[a], table[b], given.seed)
     return {"perplexity": quality, "perplexity_differences": pairs, "cost": costs(results)}
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compare_peers import PEERS, interval, machine, make_tokens, perplexity
+from compare_peers import PEERS, difference, interval, machine, make_tokens, perplexity
 from safetensors.torch import load_file, save_file
 
 import netweight
@@ -31,6 +31,7 @@ from export_reference import GGUF_FILE, gguf_folder
 from with_netweight import decoded
 
 OURS = ("int4-g64", "int3-g64")
+PAIRED = (("int3-g64", "Q2_K"), ("int4-g64", "Q3_K_M"))  # ours is the smaller file of each pair
 SEED = 0
 
 
@@ -113,8 +114,11 @@ def record(given: argparse.Namespace, sizes: dict[str, int], nll: dict[str, Any]
         found = quality[name]
         who = f"netweight {name}" if name in OURS else f"llama.cpp {name}"
         lines.append(f"| {who} | {size / 1e6:.1f} | {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] |")
+    pairs = {f"{a} minus {b}": difference(table[a], table[b], SEED) for a, b in PAIRED}
+    lines += ["", "| paired difference of perplexity | value |", "|---|---|"]
+    lines += [f"| {name} | {d['value']:.3f} [{d['low']:.3f}, {d['high']:.3f}] |" for name, d in pairs.items()]
     given.record.mkdir(parents=True)
-    results = {"bytes": sizes, "perplexity": quality, "nll": nll, "environment": facts}
+    results = {"bytes": sizes, "perplexity": quality, "differences": pairs, "nll": nll, "environment": facts}
     (given.record / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (given.record / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -210,14 +210,8 @@ class _Run:
 
     def rate(self) -> float:
         warm = min(1.0, (self.history.steps + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        return self.settings.lr * self.pace.share * warm * self.fallen()
-
-    def fallen(self) -> float:
-        """Share of the rate that a schedule known beforehand leaves. Source: Loshchilov & Hutter, arXiv 1608.03983, without restarts."""
-        if self.settings.schedule == "plateau":
-            return 1.0
         steps = math.ceil(per_pass(self.lesson, self.settings) / self.settings.batch) * self.settings.epochs
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, self.history.steps / steps)))
+        return self.settings.lr * self.pace.left(self.history.steps / steps, self.settings) * warm
 
     def state(self) -> dict[str, Any]:
         return {

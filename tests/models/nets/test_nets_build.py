@@ -61,7 +61,7 @@ def test_smaller_images_shrink_the_tables_of_positions_and_nothing_else(name, si
 
 
 @pytest.mark.parametrize(("name", "size"), [(n, s) for n in ("vit", "swin") for s in BUDGETS])
-def test_half_the_patch_on_half_the_image_leaves_out_a_quarter_of_the_filters_and_the_decoders_last_stage(name, size):
+def test_half_the_patch_on_half_the_image_leaves_out_three_quarters_of_the_filters_and_a_stage(name, size):
     dim = DIM[size]
     filters = 3 * (16**2 - 8**2) * dim
     eighth, sixteenth = max(8, dim // 8), max(8, dim // 16)
