@@ -19,8 +19,8 @@ from netweight.errors import (
     SettingsError,
     UnknownName,
 )
-from netweight.jobs import _pack, _runs
-from netweight.train import STATE, recipe
+from netweight.jobs import _look, _pack, _runs
+from netweight.train import STATE, quantize
 
 PHANTOM = "phantom:12x6"
 RECIPE = {
@@ -92,8 +92,17 @@ def test_the_packed_net_computes_what_was_trained_to_the_bit(run):
     "name, reason", [("baseline", "not rounded"), ("lsq-int4", "learned"), ("nvfp4-46", "four-over-six"), ("nvfp4", "")]
 )
 def test_a_recipe_says_why_it_has_no_packed_form(name, reason):
-    found = _pack.why_not(recipe(name))
+    found = _pack.why_not(quantize(torch.nn.Linear(32, 32), name))
     assert (reason in found) if reason else found == ""
+
+
+def test_a_net_whose_products_of_attention_round_is_trained_judged_and_not_packed(tmp_path):
+    run = trained(tmp_path / "run", with_(qat={"use": "nvfp4", "attention": True}, training={"epochs": 1, "batch": 16}))
+    kinds = [row["kind"] for row in run.training["layers"] if row["quantized"]]
+    assert kinds.count("MatMul") == 20 and len(kinds) == 60
+    assert "products of attention" in run.training["packed"]["reason"]
+    seen = _look.look(run, *_runs.net_of(run), *_runs.slices_of(run))
+    assert {row["role"] for row in seen.rounding if row["layer"].endswith("scores")} >= {"forward_x", "forward_w"}
 
 
 class Stop(Exception):

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from netweight.errors import ModelError
+from netweight.models import nets
 from netweight.train import Operand, Qat, quantize
 from oracles import low_bit_products as oracle
 
@@ -61,6 +63,62 @@ def test_a_linear_layer(name, shape):
     close(x.grad.numpy().reshape(-1, 32), oracle.along(grads, 1, f["dgrad_g"]) @ w_back)
     close(layer.weight.grad.numpy(), oracle.along(grads, 0, f["wgrad_g"]).T @ x_back)
     close(layer.bias.grad.numpy(), grads.sum(0))
+
+
+# A product of two inputs takes what the recipe says of inputs for both factors: what it says of weights must not be seen.
+OF_INPUTS = {
+    "all": Qat("all", Q, Operand("e4m3-g32"), Q, Operand("mxfp4"), Q, Operand("mxfp4")),
+    "chain": Qat("chain", Q, Operand("mxfp4"), dgrad_w="forward", wgrad_x="forward"),
+    "gradients": Qat("gradients", dgrad_g=Operand("mxfp4"), wgrad_g=Q, wgrad_x=Operand("mxfp4")),
+}
+
+
+@pytest.mark.parametrize("name", OF_INPUTS)
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+def test_a_product_of_two_inputs(name, leading):
+    module = nn.Sequential(nets.MatMul())
+    quantize(module, OF_INPUTS[name], attention=True)
+    torch.manual_seed(2)
+    left = torch.randn(
+        *leading, 20, 40, requires_grad=True
+    )  # neither 20 nor 40 is a multiple of 16: last blocks are shorter
+    right = torch.randn(*leading, 24, 40, requires_grad=True)
+    y = module[0](left, right.mT)
+    g = torch.randn(y.shape) * 0.1
+    y.backward(g)
+    f = operands(OF_INPUTS[name])
+    a, b, gs = values(left, right.mT, g)
+    rows, columns = a.ndim - 1, a.ndim - 2
+    a_there, b_there = oracle.along(a, rows, f["forward_x"]), oracle.along(b, columns, f["forward_x"])
+    close(y.detach().numpy(), a_there @ b_there)
+    again = f["wgrad_x"]
+    b_back = b_there if again == "forward" else oracle.along(b, rows, again)
+    a_back = a_there if again == "forward" else oracle.along(a, columns, again)
+    close(left.grad.numpy(), oracle.along(gs, rows, f["dgrad_g"]) @ b_back.swapaxes(-1, -2))
+    close(right.grad.mT.numpy(), a_back.swapaxes(-1, -2) @ oracle.along(gs, columns, f["wgrad_g"]))
+
+
+def test_in_evaluation_a_product_of_two_inputs_does_not_depend_on_what_else_is_in_the_batch():
+    module = nn.Sequential(nets.MatMul())
+    quantize(module, "nvfp4", attention=True)
+    module.eval()
+    left, right = torch.randn(4, 2, 9, 32), torch.randn(4, 2, 32, 9)
+    left[3] *= 1000
+    together = module[0](left, right)
+    for k in range(4):
+        alone = module[0](left[k : k + 1], right[k : k + 1])[0]
+        torch.testing.assert_close(
+            together[k], alone, rtol=1e-5, atol=1e-6 * float(alone.abs().max())
+        )  # sums of another order
+    with pytest.raises(AssertionError, match="not close"):  # as it would be with one scale for all
+        torch.testing.assert_close(module.train()[0](left, right)[0], together[0], rtol=1e-2, atol=1e-2)
+
+
+def test_factors_that_torch_would_broadcast_are_refused():
+    module = nn.Sequential(nets.MatMul())
+    quantize(module, "nvfp4", attention=True)
+    with pytest.raises(ModelError, match="equal leading sizes"):
+        module[0](torch.randn(4, 9, 32), torch.randn(32, 9))
 
 
 CONVS = [

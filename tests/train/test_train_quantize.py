@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from netweight.errors import ModelError, SettingsError
+from netweight.models import nets
 from netweight.train import Operand, Qat, Reset, diagnose, handle, quantize
 from netweight.train._layers import forward_weight
 from netweight.train._oscillation import OscillationReset, oscillating
@@ -54,6 +55,56 @@ def test_every_layer_is_listed_with_the_reason_when_it_is_left_alone(module):
         and rows["body.0"].reason == ""
         and rows["body.0"].shape == (32, 32, 3, 3)
     )
+
+
+def vit() -> nn.Module:
+    return nets.build("vit", "500k", image=32, patch=8, seed=0).eval()
+
+
+def test_products_of_attention_round_only_when_asked_and_are_listed_either_way():
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    left, asked = quantize(vit(), "nvfp4"), quantize(vit(), "nvfp4", attention=True)
+    of = [{row.name: row for row in one.rows if row.kind == "MatMul"} for one in (left, asked)]
+    assert of[0].keys() == of[1].keys() and len(of[0]) == 2 * 10
+    assert all(not row.quantized and "attention = true" in row.reason for row in of[0].values())
+    assert all(row.quantized and row.shape == () for row in of[1].values())
+    assert asked.weights() == {name: layer for name, layer in asked.layers().items() if name not in of[1]}
+    assert not torch.equal(left.module(images), asked.module(images))
+    state = asked.module.state_dict()
+    assert state.keys() == vit().state_dict().keys()
+    assert (
+        torch.equal(asked.undo()(images), vit()(images))
+        and handle(quantize(vit(), "nvfp4").module).recipe.name == "nvfp4"
+    )
+
+
+def test_products_of_attention_are_diagnosed_by_factor():
+    quantized = quantize(vit().train(), "nvfp4", skip=["*.qkv", "*.proj"], attention=True)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    found = {
+        (row.layer, row.role): row for row in diagnose(quantized, lambda: quantized.module(images).sum().backward())
+    }
+    name = next(row.name for row in quantized.rows if row.kind == "MatMul")
+    assert {role for layer, role in found if layer == name} == {
+        "forward_x",
+        "forward_w",
+        "dgrad_g",
+        "dgrad_w",
+        "wgrad_g",
+        "wgrad_x",
+    }
+    assert all(0 < found[name, role].error < 0.3 for role in ("forward_x", "forward_w"))
+
+
+@pytest.mark.parametrize("name", ["w4a16", "lsq-int4"])
+def test_recipes_that_round_no_inputs_say_so_of_products(name):
+    rows = quantize(vit(), name, attention=True).rows
+    assert all("a product of two inputs has neither" in row.reason for row in rows if row.kind == "MatMul")
+
+
+def test_asking_for_products_of_a_module_without_any_is_an_error(module):
+    with pytest.raises(ModelError, match="no products of models.nets.MatMul"):
+        quantize(module, "nvfp4", attention=True)
 
 
 def test_the_baseline_leaves_all_as_it_is(module):

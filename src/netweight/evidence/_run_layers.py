@@ -53,7 +53,7 @@ def _view(run: RunInput, title: str) -> LayersView:
 def _group(rows: Sequence[Mapping[str, Any]], recipe: str) -> LayerGroup:
     first = rows[0]
     what = f"rounded by {recipe}" if first["quantized"] else first["reason"] or "reason not recorded"
-    shape = " × ".join(map(str, first["shape"])) or "not recorded"
+    shape = " × ".join(map(str, first["shape"])) or ("no weight" if first["kind"] == "MatMul" else "not recorded")
     weights = f"{sum(map(_weights, rows)):,}"
     return LayerGroup(pattern([row["name"] for row in rows]), len(rows), first["kind"], shape, weights, first["quantized"], what)  # fmt: skip
 

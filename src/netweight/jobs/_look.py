@@ -54,7 +54,7 @@ def _rounding(run: Run, net: nn.Module, slices: Segmentation, numbers: list[int]
 def _oscillating(run: Run, net: nn.Module, slices: Segmentation, split: Split) -> dict[str, float]:
     """The share of rounded weights that jump while a copy is trained a few steps further."""
     quantized = _copied(net)
-    if quantized.recipe.learned is not None:
+    if quantized.recipe.learned is not None or not quantized.weights():
         return {}
     rates = [row["rate"] for row in run.training["history"]["rows"]]
     settings = run.recipe.training
@@ -71,7 +71,7 @@ def _oscillating(run: Run, net: nn.Module, slices: Segmentation, split: Split) -
         nn.utils.clip_grad_norm_(wanted, settings.clip)
         optimizer.step()
         count += watch.after_step()
-    total = sum(layer.weight.numel() for layer in quantized.layers().values())  # pyright: ignore[reportCallIssue]
+    total = sum(layer.weight.numel() for layer in quantized.weights().values())  # pyright: ignore[reportCallIssue]
     return {"share": count / total, "threshold": THRESHOLD, "window": WINDOW}
 
 

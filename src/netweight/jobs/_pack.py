@@ -20,9 +20,12 @@ from netweight.train import Qat, Quantized, handle
 PACKED = "packed"
 
 
-def why_not(recipe: Qat) -> str:
-    """Why a net trained by this recipe has no packed form; "" where it has one."""
+def why_not(quantized: Quantized) -> str:
+    """Why a net trained like this has no packed form; "" where it has one."""
+    recipe = quantized.recipe
     weights, inputs = recipe.forward_w, recipe.forward_x
+    if quantized.layers() != quantized.weights():
+        return "products of attention were rounded, which packed layers do not do"
     if recipe.learned is not None:
         return "scales of weights and inputs were learned, and such a net is kept as it was trained"
     if weights.format is None:
@@ -55,7 +58,7 @@ def pack(
     """
     if (out / "netweight.json").is_file():
         return open_artifact(out)
-    names = list(quantized.layers())
+    names = list(quantized.weights())
     step: dict[str, Any] = {"use": "rtn", "format": quantized.recipe.forward_w.format, "only": names}
     if quantized.recipe.forward_x.format is not None:
         step["activations"] = _inputs(quantized.recipe)

@@ -104,7 +104,7 @@ def built(recipe: TrainRecipe, image: int) -> tuple[nn.Module, Quantized]:
     """The recipe's net with its first weights, and its layers under the recipe's arithmetic."""
     net = models.nets.build(recipe.net.use, recipe.net.size, image=image, patch=recipe.net.patch, seed=recipe.seed)
     skip = models.nets.unquantized(recipe.net.use) if recipe.qat.skip is None else recipe.qat.skip
-    return net, quantize(net, recipe.qat.use, skip=skip, seed=recipe.seed)
+    return net, quantize(net, recipe.qat.use, skip=skip, attention=recipe.qat.attention, seed=recipe.seed)
 
 
 def subject(name: str, sha256: str, net: nn.Module, on_disk: int) -> Subject:

@@ -153,7 +153,7 @@ def _packed(
     net: nn.Module, quantized: Quantized, slices: Segmentation, split: Split, folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """The net with packed weights beside the run, compared with the simulation on training slices; or why there is none."""
-    if reason := _pack.why_not(quantized.recipe):
+    if reason := _pack.why_not(quantized):
         return {"reason": reason}
     shown = Shown(slices, split.train)
     images = [shown[slice(k, k + 1)] for k in range(min(COMPARED, len(shown)))]

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netweight.errors import ModelError
+from netweight.models import nets
 from netweight.train._lsq import learned, on_grid
 from netweight.train._product import Rounding, product
-from netweight.train._shapes import ConvShape, LinearShape, Rounder, Shape
+from netweight.train._shapes import ConvShape, LinearShape, MatMulShape, Rounder, Shape
 
 FEWEST = 16  # channels of a group: one block
 ATTRIBUTE = "quantization"
@@ -83,6 +85,21 @@ class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d): ...
 class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d): ...
 
 
+class MatMul(_Rounded, nets.MatMul):
+    """Both factors are rounded as the recipe rounds inputs."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        if left.shape[:-2] != right.shape[:-2]:
+            raise ModelError(
+                f"a rounded product takes factors of equal leading sizes, not {tuple(left.shape)} and {tuple(right.shape)}"
+            )
+        if left.dim() == 2:
+            return self(left.unsqueeze(0), right.unsqueeze(0)).squeeze(0)
+        rounding = replace(self.quantization, recipe=self.quantization.recipe.between_inputs())
+        shape = MatMulShape(1 if self.training else left.shape[0])
+        return product(left, right, None, rounding, shape, training=self.training)
+
+
 KINDS: dict[type[nn.Module], type[_Rounded]] = {
     nn.Linear: Linear,
     nn.Conv1d: Conv1d,
@@ -91,9 +108,10 @@ KINDS: dict[type[nn.Module], type[_Rounded]] = {
     nn.ConvTranspose1d: ConvTranspose1d,
     nn.ConvTranspose2d: ConvTranspose2d,
     nn.ConvTranspose3d: ConvTranspose3d,
+    nets.MatMul: MatMul,
 }
 PLAIN = {kind: plain for plain, kind in KINDS.items()}
-PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear, nn.MultiheadAttention)
+PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear, nn.MultiheadAttention, nets.MatMul)
 
 
 def why_not(module: nn.Module) -> str | None:
@@ -101,6 +119,8 @@ def why_not(module: nn.Module) -> str | None:
     if type(module) not in KINDS:
         known = ", ".join(kind.__name__ for kind in KINDS)
         return f"its class {type(module).__name__} is not one of {known}"
+    if isinstance(module, nets.MatMul):
+        return None
     inputs, outputs = channels(module)
     if inputs == 1:
         return "depthwise: one input channel per group leaves nothing to share a scale"

@@ -59,7 +59,7 @@ class OscillationReset:
         if since < 0:
             return 0
         phase = since % self.reset.every
-        layers = self.quantized.layers()
+        layers = self.quantized.weights()
         if phase == 0:
             self._watched = {name: _begin(layer) for name, layer in layers.items()}
         elif self._watched:

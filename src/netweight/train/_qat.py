@@ -72,6 +72,10 @@ class Qat:
             isinstance(operand, Operand) and operand.format is not None for operand in self.operands().values()
         )
 
+    def between_inputs(self) -> Qat:
+        """The recipe for a product of two inputs, such as attention's: its right factor is rounded as an input too, not as a weight."""
+        return replace(self, forward_w=self.forward_x, dgrad_w=self.wgrad_x, learned=None, reset=None)
+
     def operands(self) -> dict[str, Operand | str]:
         """The six operands by role."""
         return {role: getattr(self, role) for role in ROLES}

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from netweight.errors import ModelError, SettingsError, nearest
+from netweight.models import nets
 from netweight.train._draws import Clock
 from netweight.train._layers import ATTRIBUTE, PRODUCTS, become_plain, become_rounded, why_not
 from netweight.train._product import Rounding
@@ -51,6 +52,10 @@ class Quantized:
         """The quantized layers by name."""
         return dict(_rounded(self.module))
 
+    def weights(self) -> dict[str, nn.Module]:
+        """Those of them that have a weight: all but products of two inputs."""
+        return {name: layer for name, layer in self.layers().items() if not isinstance(layer, nets.MatMul)}
+
     def state_dict(self) -> dict[str, int]:
         """What a restart needs beside the module's own state."""
         return {"seed": self.seed, "step": self.step}
@@ -70,7 +75,9 @@ class Quantized:
         return self.module
 
 
-def quantize(module: nn.Module, recipe_or_name: Qat | str, *, skip: Sequence[str] = (), seed: int = 0) -> Quantized:
+def quantize(
+    module: nn.Module, recipe_or_name: Qat | str, *, skip: Sequence[str] = (), attention: bool = False, seed: int = 0
+) -> Quantized:
     """Makes linear layers and convolutions round their products from now on, in place.
 
     Names in the state dict stay as they are; LSQ adds ``weight_scale`` and ``input_scale``, so make the optimizer afterwards.
@@ -80,6 +87,8 @@ def quantize(module: nn.Module, recipe_or_name: Qat | str, *, skip: Sequence[str
     Args:
       recipe_or_name: a ``Qat``, a row's name, or a TOML file.
       skip: patterns of dotted names, such as "head" or "decoder.*"; one that fits no layer is an error.
+      attention: products of two inputs (``models.nets.MatMul``: queries with keys, probabilities with values) round too, both
+        factors as the recipe rounds inputs.
     Raises:
       UnknownName: no such recipe. SettingsError: a pattern that fits nothing, a recipe that makes no sense.
       ModelError: the module is quantized already, or none of its layers can be.
@@ -93,7 +102,9 @@ def quantize(module: nn.Module, recipe_or_name: Qat | str, *, skip: Sequence[str
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise SettingsError(f"skip = {pattern!r} fits no layer{nearest(pattern, layers)}")
     clock = Clock(seed)
-    rows = tuple(_row(name, layer, row, skip, clock) for name, layer in layers.items())
+    rows = tuple(_row(name, layer, row, skip, clock, attention) for name, layer in layers.items())
+    if attention and not any(isinstance(layer, nets.MatMul) for layer in layers.values()):
+        raise ModelError("attention = true, but this module has no products of models.nets.MatMul; ViT and Swin have")
     if row.rounds and not any(one.quantized for one in rows):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in rows[:3]) or "it has no linear layer or convolution"
         raise ModelError(f"{row.name}: no layer of this module can be quantized: {reasons}")
@@ -117,11 +128,18 @@ def _rounded(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, layer) for name, layer in module.named_modules() if ATTRIBUTE in layer.__dict__)
 
 
-def _row(name: str, layer: nn.Module, recipe: Qat, skip: Sequence[str], clock: Clock) -> Row:
+def _row(name: str, layer: nn.Module, recipe: Qat, skip: Sequence[str], clock: Clock, attention: bool) -> Row:
     pattern = next((pattern for pattern in skip if fnmatchcase(name, pattern)), None)
     reason = f"skipped by {pattern!r}" if pattern else why_not(layer)
     if reason is None and not recipe.rounds:
         reason = f"the recipe {recipe.name} rounds nothing"
+    if reason is None and isinstance(layer, nets.MatMul):
+        if not attention:
+            reason = "a product of two inputs rounds only with attention = true"
+        elif not recipe.between_inputs().rounds:
+            reason = (
+                f"the recipe {recipe.name} rounds weights, or learns scales, and a product of two inputs has neither"
+            )
     described = _described(name, layer, reason is None, reason or "")
     if reason is None:
         become_rounded(layer, Rounding(name, recipe, clock))

@@ -31,6 +31,7 @@ class Arithmetic(Settings):
     skip: list[str] | None = Field(
         None, description="patterns of layers that are not quantized; those of the net's study if absent"
     )
+    attention: bool = Field(False, description="round both products of attention too, their factors as inputs")
 
 
 class SplitSettings(Settings):

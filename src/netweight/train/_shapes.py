@@ -1,4 +1,4 @@
-"""Where the blocks of each operand lie, and the three products themselves, for linear layers and (transposed) convolutions.
+"""Where the blocks of each operand lie, and the three products themselves, for linear layers, (transposed) convolutions and products of two inputs.
 
 Blocks always lie along the axis that the product sums over. Forward: x and W along the input channels (for a convolution at each
 tap, so that x is rounded once and not once per tap). Gradient of the input: G and W along the output channels. Gradient of the
@@ -99,6 +99,40 @@ class LinearShape:
 
 
 @dataclass(frozen=True)
+class MatMulShape:
+    """(…, M, K) @ (…, K, N). The left factor stands where a layer's input stands, the right one where its weight does."""
+
+    samples: int
+
+    def channels(self, x: Tensor, rounder: Rounder, samples: int) -> Tensor:
+        """The left factor or G in blocks along its rows."""
+        return rounder(x, -1, samples)
+
+    def positions(self, x: Tensor, rounder: Rounder) -> Tensor:
+        """The left factor or G in blocks along its columns."""
+        return rounder(x, -2)
+
+    def weight(self, w: Tensor, rounder: Rounder, *, along_inputs: bool) -> Tensor:
+        """The right factor in blocks along K or along N."""
+        return rounder(w, -2, self.samples) if along_inputs else rounder(w, -1)
+
+    def run(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        return x @ w
+
+    def input_gradient(self, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return g @ w.mT
+
+    def weight_gradient(self, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return x.mT @ g
+
+    def both_gradients(self, g: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        return self.input_gradient(g, x, w), self.weight_gradient(g, x, w)
+
+    def bias_gradient(self, g: Tensor) -> Tensor:
+        raise NotImplementedError("a product of two inputs has no bias")
+
+
+@dataclass(frozen=True)
 class ConvShape:
     """(N, channels, positions…); the weight is (outputs, inputs / groups, taps…), transposed: (inputs, outputs / groups, taps…)."""
 
@@ -168,4 +202,4 @@ class ConvShape:
         return g.sum((0, *range(2, g.dim())))
 
 
-Shape = LinearShape | ConvShape
+Shape = LinearShape | MatMulShape | ConvShape

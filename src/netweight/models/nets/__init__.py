@@ -5,12 +5,13 @@ precision when the net is trained in four bits) and ``make(size, image, channels
 too. Five of the nets come in three budgets, about 0.5, 3.7 and 13.9 million parameters, as in Du & Rybakov, arXiv 2605.27616.
 """
 
-from netweight.models.nets._attention import attention, distinct
+from netweight.models.nets._attention import MatMul, attention, distinct
 from netweight.models.nets._build import build, describe, names, sizes, unquantized
 from netweight.models.nets._net import Description, Net
 
 __all__ = [
     "Description",
+    "MatMul",
     "Net",
     "attention",
     "build",

@@ -1,4 +1,4 @@
-"""Self-attention of ViT and Swin with explicit qkv and output layers, and a look at its probabilities.
+"""Self-attention of ViT and Swin with explicit qkv and output layers and explicit products, and a look at its probabilities.
 
 Source: Vaswani et al., arXiv 1706.03762, section 3.2.
 """
@@ -15,6 +15,13 @@ from netweight.errors import ModelError
 from netweight.models._forward import evaluating
 
 
+class MatMul(nn.Module):
+    """A product of two tensors that both depend on the input, as a module, so that training can round it: (..., M, K) @ (..., K, N)."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left @ right
+
+
 class Attention(nn.Module):
     """Every token looks at every other of its sequence: (..., T, D) in and out."""
 
@@ -22,6 +29,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.scores, self.mix = MatMul(), MatMul()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(x, None)
@@ -34,7 +42,7 @@ class Attention(nn.Module):
     def attend(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """``bias`` (..., heads, T, T) is added to the scores."""
         query, key, value = self._heads(x)
-        mixed = self._softmax(query, key, bias) @ value
+        mixed = self.mix(self._softmax(query, key, bias), value)
         return self.proj(mixed.transpose(-3, -2).flatten(-2))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -42,7 +50,7 @@ class Attention(nn.Module):
         return self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-3, -2).unbind(0)
 
     def _softmax(self, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
-        scores = (query * self.scale) @ key.mT
+        scores = self.scores(query * self.scale, key.mT)
         return (scores if bias is None else scores + bias).softmax(-1)
 
 
