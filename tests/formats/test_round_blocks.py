@@ -304,6 +304,24 @@ def test_four_over_six_takes_for_each_block_what_errs_less():
     assert got[2, :16].tolist() == known[2, :16].tolist()
 
 
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d"])
+@pytest.mark.parametrize("shape", [(48, 64), (40, 72)])
+def test_codes_under_scales_of_four_over_six_give_the_same_values(name, shape):
+    x = random(*shape, seed=5, spread=0.3)
+    format = formats.get(name if shape[0] == 48 else f"{name}-ragged")
+    params = formats.fit(x, format, rule="four-over-six")
+    packed = formats.unpack(formats.pack(formats.encode(x, params, format)), format, shape)
+    want = formats.round_blocks(x, name, axis=(0, 1) if name == "nvfp4-2d" else 1, rule="four-over-six")
+    assert same_bits(packed.decode(torch.float32), want)
+    if name == "nvfp4":
+        np.testing.assert_array_equal(want.numpy(), number_formats.four_over_six(x.numpy()))
+
+
+def test_four_over_six_is_refused_for_other_formats():
+    with pytest.raises(FormatError, match="is NVFP4's"):
+        formats.fit(random(4, 32), formats.get("mxfp4"), rule="four-over-six")
+
+
 def test_four_over_six_draws_without_bias():
     row = torch.linspace(0.5, 1.0, 16).repeat(62_500, 1)
     drawn = formats.round_blocks(row, "nvfp4", axis=1, rule="four-over-six", rounding="stochastic", seed=4).double()

@@ -89,11 +89,18 @@ def test_the_packed_net_computes_what_was_trained_to_the_bit(run):
 
 
 @pytest.mark.parametrize(
-    "name, reason", [("baseline", "not rounded"), ("lsq-int4", "learned"), ("nvfp4-46", "four-over-six"), ("nvfp4", "")]
+    "name, reason", [("baseline", "not rounded"), ("lsq-int4", "learned"), ("nvfp4-46", ""), ("nvfp4", "")]
 )
 def test_a_recipe_says_why_it_has_no_packed_form(name, reason):
     found = _pack.why_not(quantize(torch.nn.Linear(32, 32), name))
     assert (reason in found) if reason else found == ""
+
+
+def test_a_net_under_four_over_six_is_packed_to_the_bit(tmp_path):
+    run = trained(tmp_path / "run", with_(qat={"use": "nvfp4-46-2d-rht-sr"}, training={"epochs": 1, "batch": 16}))
+    artifact = open_artifact(run.path / "packed")  # so its logits were found equal to the simulation's
+    rows = artifact.manifest.layers.values()
+    assert {(row.format, row.activations) for row in rows} == {("nvfp4-2d", "nvfp4-four-over-six")}
 
 
 def test_a_net_whose_products_of_attention_round_is_trained_judged_and_not_packed(tmp_path):

@@ -9,22 +9,28 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from netweight.errors import FormatError, RangeError
+from netweight.formats import nvfp4
 from netweight.formats._format import SCALE_BITS, WHOLE_TENSOR, Format, get
 from netweight.formats._minifloat import cast, uncast
 from netweight.formats._qtensor import Params, QTensor, expand, in_units
+from netweight.formats._round import Scaling, check_rounding
 
 
-def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0) -> Params:
+def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0, rule: Scaling = "amax") -> Params:
     """Scales (and zeros) that cover each block's range, rounded to their stored type.
 
     Args:
       weight_OI: a matrix, any float type; columns are the reduction.
       ratio: the range is shrunk (or widened) by this factor: a number or one per block, (R, G).
+      rule: "four-over-six", NVFP4 only: a block's maximum becomes 6 or 4, what errs less; without ``ratio``.
     Raises:
-      FormatError: shape and format do not fit together; NaN or Inf in the weight.
+      FormatError: shape and format do not fit together; NaN or Inf in the weight; a rule that the format does not have.
       RangeError: a scale does not fit its stored type.
     """
     weight_OI = checked(weight_OI, format)
+    if rule == "four-over-six":
+        check_rounding(format.name, rule)
+        return nvfp4.fit_four_over_six(blocks(weight_OI, format), format)
     params = format.arithmetic.fit(blocks(weight_OI, format), format, ratio)
     if not bool(torch.isfinite(params.scale_RG).all()):
         worst = weight_OI.abs().max().item()

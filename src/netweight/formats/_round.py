@@ -16,6 +16,7 @@ from netweight.formats._format import Format, get
 from netweight.formats._layout import dense, empty_beside, layout
 
 Rule = str | float
+Scaling = Literal["amax", "four-over-six"]
 TRANSFORMER_ENGINE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 FAMILIES = ("nvfp4", "mx", "minifloat", "integer")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from netweight.formats import _minifloat
+from netweight.formats import _minifloat, nvfp4
 from netweight.formats._format import WHOLE_ROW, WHOLE_TENSOR
 from netweight.formats._layout import Layout
 from netweight.formats._qtensor import in_units
@@ -151,35 +151,25 @@ def _rounded(units: Tensor, element: str, draws: Tensor | None) -> Tensor:
 def _nvfp4(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
     """In the order of ``nvfp4``, with a second-level scale for each sample."""
     absmax = blocks.abs().amax((2, 3), keepdim=True)
-    whole = absmax.amax(1, keepdim=True)
-    top = torch.tensor(6 * (256.0 if request.four_over_six else 448.0), device=blocks.device)
-    level = torch.where(whole > 0, (top / whole).clamp(max=LARGEST), torch.ones_like(whole))
-    wanted = absmax * request.ratio * (level * torch.tensor(1 / 6, dtype=torch.float32, device=blocks.device))
+    level = nvfp4.encode_scale(
+        absmax.amax(1, keepdim=True), nvfp4.SCALE_MAX_OF_SIX if request.four_over_six else nvfp4.SCALE_MAX
+    )
+    wanted = nvfp4.wanted_scale(absmax * request.ratio, level)
     if not request.four_over_six:
         return _under(blocks, wanted, level, draws)
     widen = 1.0 if draws is None else UNBIASED
     to_six, to_four = wanted * widen, wanted * (widen * 1.5)
     six, four = _under(blocks, to_six, level, None), _under(blocks, to_four, level, None)
     # judged by what is nearest, so that a draw does not choose its own grid
-    lower = _error(four, blocks) < _error(six, blocks)
+    errors = [nvfp4.squared_error((found - blocks).flatten(2)) for found in (six, four)]
+    lower = (errors[1] < errors[0]).unsqueeze(-1).unsqueeze(-1)
     if draws is not None:
         six, four = _under(blocks, to_six, level, draws), _under(blocks, to_four, level, draws)
     return torch.where(lower, four, six)
 
 
 def _under(blocks: Tensor, wanted: Tensor, level: Tensor, draws: Tensor | None) -> Tensor:
-    scale = _minifloat.uncast(_minifloat.cast(wanted.clamp(max=448.0), "e4m3"), "e4m3")
+    scale = nvfp4.block_scale(wanted)
     step = scale * (1 / level)
     multiplier = torch.where(scale > 0, (1 / step).clamp(max=LARGEST), torch.zeros_like(step))
     return _rounded(blocks * multiplier, "e2m1", draws) * scale / level
-
-
-def _error(values: Tensor, blocks: Tensor) -> Tensor:
-    """Squared error of each block, summed element by element: row after row, so that its bits are settled."""
-    total = torch.zeros_like(values[..., :1, :1])
-    off = values - blocks
-    for row in range(values.shape[2]):
-        for column in range(values.shape[3]):
-            one = off[..., row : row + 1, column : column + 1]
-            total = total + one * one
-    return total

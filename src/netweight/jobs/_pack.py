@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ def why_not(quantized: Quantized) -> str:
         return "scales of weights and inputs were learned, and such a net is kept as it was trained"
     if weights.format is None:
         return "its weights are not rounded"
-    if weights.rule != "amax":
+    if weights.rule not in get_args(formats.Scaling):
         return f"its weights take scales by {weights.rule}, which the packer does not find"
     try:
         if inputs.format is not None:
@@ -60,6 +60,8 @@ def pack(
         return open_artifact(out)
     names = list(quantized.weights())
     step: dict[str, Any] = {"use": "rtn", "format": quantized.recipe.forward_w.format, "only": names}
+    if quantized.recipe.forward_w.rule != "amax":
+        step["scales"] = quantized.recipe.forward_w.rule
     if quantized.recipe.forward_x.format is not None:
         step["activations"] = _inputs(quantized.recipe)
     plain = copy.deepcopy(net)
