@@ -297,6 +297,14 @@ def test_the_folder_above_one_folder_of_stacks_will_do(tmp_path):
         data.segmentation(tmp_path / "above")
 
 
+@pytest.mark.parametrize("text", ['{"scanner": {"tesla": 3}}', "[1, 2]", "not JSON"])
+def test_an_index_of_something_else_does_not_make_pairs_a_stack(tmp_path, text):
+    patients(tmp_path)
+    want = data.segmentation(tmp_path).sha256
+    next(folder for folder in tmp_path.iterdir() if folder.is_dir()).joinpath("index.json").write_text(text)
+    assert data.segmentation(tmp_path).sha256 == want
+
+
 def test_a_damaged_archive_is_said(tmp_path):
     (tmp_path / "tiles.npz").write_bytes(b"PK\x03\x04 but no more")
     with pytest.raises(DataError, match="tiles.npz cannot be read: .*copy it again"):

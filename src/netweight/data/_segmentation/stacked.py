@@ -41,10 +41,19 @@ def read(path: Path) -> Iterator[Slice]:
 
 
 def _homes(path: Path) -> list[Path]:
-    """Folders with an index: this one, or else those right below it."""
+    """Folders with an index: this one, or else those right below it whose index names a mask beside it."""
     if (path / "index.json").is_file():
         return [path]
-    return sorted(index.parent for index in path.glob("*/index.json"))
+    return sorted(index.parent for index in path.glob("*/index.json") if _names_a_mask(index))
+
+
+def _names_a_mask(path: Path) -> bool:
+    """Folders of other layouts may hold an index of something else."""
+    try:
+        patients = _index(path)
+    except DataError:
+        return False
+    return any((path.parent / f"{patient}_mask.png").is_file() for patient in patients)
 
 
 def _index(path: Path) -> dict[str, dict[str, Any]]:
