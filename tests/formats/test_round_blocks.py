@@ -9,32 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from formats.rounding_cases import LAYOUTS, SIGNS, inputs_of, options_of, random, reference, same_bits
 from netweight import formats, native
 from netweight.errors import FormatError, UnknownName
 from netweight.formats import _round, _round_reference
-from netweight.formats._layout import dense, layout
+from netweight.formats._layout import layout
 from oracles import number_formats
 
-SIGNS = formats.TRANSFORMER_ENGINE_SIGNS
 NAMES = ("nvfp4", "nvfp4-2d", "mxfp4", "int8-sym-g32", "int4-sym-channel", "int8-sym-tensor", "e4m3-tensor", "e5m2-g64")
 LEVELS = native.levels() if native.missing() is None else ()
-
-
-def random(*shape: int, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator) * torch.exp(torch.randn(shape, generator=generator) * spread)
-
-
-def reference(x, name, *, axis, rounding="nearest", seed=0, signs=None, rule="amax", samples=1):
-    request, x = _round.requested(name, rule, signs), dense(x, samples)
-    out = torch.empty_like(x)
-    plan = layout(tuple(x.shape), x.stride(), axis, request.format.rows, samples)
-    _round_reference.round_into(out, x, plan, request, rounding == "stochastic", seed, samples)
-    return out
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
 
 
 @pytest.mark.parametrize(
@@ -131,17 +114,6 @@ def test_squares_transpose_and_rows_do_not():
     assert not torch.equal(formats.round_blocks(w.T.contiguous(), "nvfp4", axis=1), rows.T)
 
 
-LAYOUTS = [
-    ((40, 64), 1),
-    ((40, 64), 0),
-    ((3, 37, 5, 7), 1),
-    ((4, 32, 8, 8), 1),
-    ((4, 32, 8, 8), 3),
-    ((2, 16, 9, 17), 2),
-]
-LAYOUTS += [((5, 27), 1), ((7, 130), 1), ((2, 3, 400), 2)]
-
-
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("shape", "axis"), LAYOUTS)
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4"])
@@ -149,29 +121,12 @@ def test_the_compiled_form_equals_the_plain_one_to_the_bit(level, shape, axis, n
     before = native.isa()
     native.set_isa(level)
     try:
-        for options in _options(name, shape, axis):
-            for x in _inputs(shape):
+        for options in options_of(name, shape, axis):
+            for x in inputs_of(shape):
                 got, want = formats.round_blocks(x, name, **options), reference(x, name, **options)
                 assert same_bits(got, want), options
     finally:
         native.set_isa(before)
-
-
-def _options(name, shape, axis):
-    signs = (None,) if name == "nvfp4-2d" else (None, SIGNS)
-    rules = ("amax", 0.8) if name == "mxfp4" else ("amax", "four-over-six", 0.8)
-    samples = (1, shape[0]) if axis > 0 and (name != "nvfp4-2d" or axis > 1) else (1,)
-    place = axis if name != "nvfp4-2d" else (axis - 1, axis) if axis else (0, 1)
-    for rounding, s, rule, n in itertools.product(("nearest", "stochastic"), signs, rules, samples):
-        yield {"axis": place, "rounding": rounding, "signs": s, "rule": rule, "samples": n, "seed": 12345678901}
-
-
-def _inputs(shape):
-    x = random(*shape, seed=5, spread=2.0)
-    yield x
-    yield x * 1e-34  # scales of which only a division gives the last bit
-    if len(shape) == 4:
-        yield x.contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from netweight import native
+from netweight.formats._format import Format
 from netweight.formats._layout import Layout
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def _library() -> ctypes.CDLL:
     return native.declare(native.library(), SIGNATURES)
 
 
-def serves(request: Request) -> bool:
+def serves(format: Format) -> bool:
     """Does the library know this format?"""
-    return request.format.name.removesuffix("-ragged") in KINDS
+    return format.name.removesuffix("-ragged") in KINDS
 
 
 def round_into(

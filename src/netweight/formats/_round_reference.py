@@ -100,14 +100,14 @@ def _draws(plan: Layout, width: int, seed: int, device: torch.device) -> Tensor:
 
 def _hashed(counter: Tensor, seed: int) -> Tensor:
     """32 bits of each counter under a 64-bit seed. Multipliers and shifts: C. Wellons, hash-prospector (lowbias32)."""
-    key = _mixed(seed)
+    key = mixed(seed)
     x = (counter & WORD) ^ (key & WORD)
     x = ((x ^ (x >> 16)) * 0x21F0AAAD + (key >> 32)) & WORD
     x = ((x ^ (x >> 15)) * 0xD35A2D97) & WORD
     return x ^ (x >> 15)
 
 
-def _mixed(seed: int) -> int:
+def mixed(seed: int) -> int:
     """splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014."""
     everything = (1 << 64) - 1
     x = (seed + 0x9E3779B97F4A7C15) & everything
