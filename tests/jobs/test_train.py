@@ -173,6 +173,19 @@ def test_another_run_s_folder_is_left_alone(run, tmp_path):
         trained(tmp_path / "full")
 
 
+@pytest.mark.parametrize("device, message", [("gpu", '"cpu", "cuda", or "cuda:1"'), ("cuda:99", "leave it out")])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path, device, message):
+    with pytest.raises(SettingsError, match=message):
+        trained(tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_a_gpu_trains_a_net_that_is_packed_to_the_bit(tmp_path):
+    run = trained(tmp_path / "run", device="cuda")
+    assert run.training["packed"]["bytes"] > 0 and run.training["environment"]["device"] != "cpu"
+
+
 def test_a_student_learns_from_a_teacher_of_the_same_split(run, tmp_path):
     teacher = trained(tmp_path / "teacher", with_(qat={"use": "baseline"}))
     student = trained(tmp_path / "student", teacher=teacher.path)

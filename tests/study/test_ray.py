@@ -135,7 +135,7 @@ def test_a_compressed_cell_is_the_same_bytes(address, tmp_path):
 def test_a_trained_cell_of_another_disk_is_the_same_bytes(address, tmp_path, on_another_disk):
     there = netweight.study(TRAINED, out=tmp_path / "there", ray=address)
     assert "failure" not in there.cells[0]
-    what = {"data": TRAINED["data"], "recipe": dict(load(TRAINED).cells[0].recipe), "threads": 1}
+    what = {"data": TRAINED["data"], "recipe": dict(load(TRAINED).cells[0].recipe), "device": "cpu", "threads": 1}
     here = _training_cell.work({**what, "measures": TRAINED["measure"]}, str(tmp_path / "here"))
     assert there.cells[0]["AUPRC"] == here["measures"]["AUPRC"]["value"]
     made, wanted = files(tmp_path / "there" / "cells" / there.cells[0]["key"]), files(tmp_path / "here")

@@ -47,6 +47,14 @@ def round_into(out: Tensor, x: Tensor, plan: Layout, request: Any, stochastic: b
     """Fills ``out``, dense as x is, and possibly x itself."""
     from netweight.formats import _round_kernels
 
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        _launch(_round_kernels, out, x, plan, request, stochastic, seed, samples)
+
+
+def _launch(
+    kernels: Any, out: Tensor, x: Tensor, plan: Layout, request: Any, stochastic: bool, seed: int, samples: int
+) -> None:
+
     width = BLOCKS[request.format.name.removesuffix("-ragged")]
     outer, rows, mid, length, inner = plan.sizes
     across, down = -(-length // width), -(-rows // plan.row_block)
@@ -61,14 +69,14 @@ def round_into(out: Tensor, x: Tensor, plan: Layout, request: Any, stochastic: b
     else:
         if request.signs >= 0:  # the scale belongs to what is rounded
             largest = torch.empty(blocks, device=x.device)
-            _round_kernels.measure[grid](x, largest, *sizes, **how)
+            kernels.measure[grid](x, largest, *sizes, **how)
             whole = largest.reshape(samples, -1).amax(1)
         level = nvfp4.encode_scale(whole, nvfp4.SCALE_MAX_OF_SIX if request.four_over_six else nvfp4.SCALE_MAX)
     sixth = level * torch.tensor(1 / nvfp4.GRID_MAX, dtype=torch.float32, device=x.device)
     levels = torch.where(broken, torch.nan, torch.stack([level, 1 / level, sixth]))
     key = mixed(seed)
     widen = UNBIASED if stochastic and request.four_over_six else 1.0
-    _round_kernels.rounded[grid](
+    kernels.rounded[grid](
         x,
         out,
         levels,

@@ -15,12 +15,13 @@ MADE = "run"
 
 
 def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """``what``: data, recipe, measures, threads. A cell that was killed goes on where its training was.
+    """``what``: data, recipe, measures, device, threads. A cell that was killed goes on where its training was.
 
     Returns:
       ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended.
     """
-    run = train(dict(what["recipe"]), data=what["data"], out=Path(folder) / MADE, threads=int(what["threads"]))
+    where = {"data": what["data"], "device": what["device"], "threads": int(what["threads"])}
+    run = train(dict(what["recipe"]), out=Path(folder) / MADE, **where)
     claims = run.claims()
     history = run.training["history"]
     return {

@@ -51,14 +51,16 @@ class TrainingFindings:
     phantom: bool
 
 
-def study(plan: Study, source: str, *, out: Path, pool: Pool, progress: Progress) -> TrainingFindings:
+def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progress: Progress) -> TrainingFindings:
     """Train and judge every cell, then conclude."""
     recipes = [load_recipe(dict(cell.recipe)) for cell in plan.cells]
     for one in recipes:  # what is wrong with any of them is said before the first has run
         recipe(one.qat.use)
         models.nets.sizes(one.net.use)
+    models.device(device)
     slices = data.segmentation(source)
-    tasks = tasks_of(plan.cells, context_of(plan, pool.threads, slices=slices.sha256), data=source)
+    context = context_of(plan, pool.threads, slices=slices.sha256, device=device)
+    tasks = tasks_of(plan.cells, context, data=source, device=device)
     found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
     findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)
     _write(findings, plan, slices.provenance)

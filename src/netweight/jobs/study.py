@@ -41,6 +41,7 @@ def study(
     out: str | Path,
     model: str | None = None,
     data: str | None = None,
+    device: str = "cpu",
     workers: int = 1,
     threads: int = 1,
     ray: str | None = None,
@@ -51,7 +52,9 @@ def study(
     pool = Pool(workers, threads, ray, retry_failed)
     plan = load(grid)
     if plan.job == "train":
-        return _trained(plan, data, model, Path(out), pool, progress or silent)
+        return _trained(plan, data, model, device, Path(out), pool, progress or silent)
+    if device != "cpu":
+        raise SettingsError(f"{plan.name} compresses a model, which is done on the processor; --device is for training")
     if data is not None:
         raise SettingsError(f"{plan.name} compresses a model; --data is for studies of training")
     source = model or plan.model
@@ -68,14 +71,14 @@ def study(
 
 
 def _trained(
-    plan: Study, data: str | None, model: str | None, out: Path, pool: Pool, progress: Progress
+    plan: Study, data: str | None, model: str | None, device: str, out: Path, pool: Pool, progress: Progress
 ) -> TrainingFindings:
     source = data or plan.data
     if model is not None:
         raise SettingsError(f"{plan.name} trains nets that its recipes name; --model is for studies of compression")
     if not source:
         raise SettingsError(f"{plan.name}: names no slices to train on; pass --data")
-    return _training_study.study(plan, source, out=out, pool=pool, progress=progress)
+    return _training_study.study(plan, source, device=device, out=out, pool=pool, progress=progress)
 
 
 def _tasks(plan: Study, opened: models.Model, source: str, threads: int) -> list[Task]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netweight import data, provenance
+from netweight import data, models, provenance
 from netweight.claim import Claim
 from netweight.data import Segmentation, Split
 from netweight.errors import DataError, ExistsError
@@ -48,11 +48,12 @@ def train(
     data: str | Path,
     out: str | Path,
     teacher: str | Path | None = None,
+    device: str = "cpu",
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Run:
     """See ``netweight.train``."""
-    chosen = load_recipe(recipe)
+    chosen, where = load_recipe(recipe), models.device(device)
     folder, progress = Path(out), progress or silent
     slices = _opened(data, chosen)
     split = divided(slices, chosen.data.split)
@@ -61,18 +62,19 @@ def train(
     if _runs.is_run(folder):
         return _finished(folder, chosen, slices)
     net, quantized = _runs.built(chosen, slices.images.shape[1])
-    _claim(folder, _key(chosen, slices, split, master))
+    _claim(folder, _key(chosen, slices, split, master, where))
     begun = time.monotonic()
     with threads_of(threads):
         lesson = Lesson(
-            net,
+            net.to(where),
             Drawn(slices, chosen.seed),
             split.train,
             split.validation,
-            teacher=_teacher(master),
+            teacher=_teacher(master, where),
             hooks=hooks(quantized),
         )
         history = fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
+        net.to("cpu")
         training = {
             "data": {**slices.provenance, "given": str(data)},
             "split": split.provenance,
@@ -82,10 +84,10 @@ def train(
             "layers": [asdict(row) for row in quantized.rows],
             "packed": _packed(net, quantized, slices, split, folder, progress),
             "teacher": None if master is None else master.weights_sha256,
-            "environment": provenance.environment(threads=torch.get_num_threads()),
+            "environment": provenance.environment(device=_named(where), threads=torch.get_num_threads()),
         }
         run = _runs.with_weights(folder, net, chosen, training)
-        claims = _judged(run, net, slices, split, _command(recipe, data, out, teacher, threads), progress)
+        claims = _judged(run, net, slices, split, _command(recipe, data, out, teacher, device, threads), progress)
     _runs.finish(run, claims, time.monotonic() - begun)
     for name in (STATE, BEGUN):
         (folder / name).unlink(missing_ok=True)
@@ -125,13 +127,16 @@ def _claim(folder: Path, key: Mapping[str, Any]) -> None:
     write_atomically(mark, json.dumps(dict(key), sort_keys=True))
 
 
-def _key(recipe: TrainRecipe, slices: Segmentation, split: Split, teacher: Run | None) -> dict[str, Any]:
+def _key(
+    recipe: TrainRecipe, slices: Segmentation, split: Split, teacher: Run | None, device: torch.device
+) -> dict[str, Any]:
     return {
         "recipe": recipe.sha256,
         "slices": slices.sha256,
         "split": split.sha256,
         "teacher": None if teacher is None else teacher.weights_sha256,
         "versions": provenance.versions(),
+        "device": device.type,
     }
 
 
@@ -145,8 +150,12 @@ def _check_teacher(teacher: Run | None, slices: Segmentation, split: Split) -> N
         )
 
 
-def _teacher(run: Run | None) -> Callable[[Tensor], Tensor] | None:
-    return None if run is None else _runs.net_of(run)[0]
+def _teacher(run: Run | None, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    return None if run is None else _runs.net_of(run)[0].to(device)
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _packed(
@@ -169,9 +178,12 @@ def _judged(
     return judge([who], tasks=tasks, batch_size=EVALUATED, command=command, seed=run.recipe.seed, progress=progress)
 
 
-def _command(recipe: Any, source: str | Path, out: str | Path, teacher: str | Path | None, threads: int) -> str:
+def _command(
+    recipe: Any, source: str | Path, out: str | Path, teacher: str | Path | None, device: str, threads: int
+) -> str:
     if not isinstance(recipe, str | Path):
         return ""
     words = ["netweight", "train", str(recipe), "--data", str(source), "--out", str(out)]
     words += ["--teacher", str(teacher)] if teacher is not None else []
+    words += ["--device", device] if device != "cpu" else []
     return shlex.join([*words, *(["--threads", str(threads)] if threads else [])])

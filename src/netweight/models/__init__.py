@@ -3,6 +3,7 @@
 from netweight.models import nets
 from netweight.models._activations import channel_axis, round_inputs, rounded_inputs
 from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
+from netweight.models._device import device
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, below, families, family_of
 from netweight.models._fold import fold
@@ -74,6 +75,7 @@ __all__ = [
     "channel_axis",
     "copied",
     "cut",
+    "device",
     "evaluating",
     "families",
     "family_of",

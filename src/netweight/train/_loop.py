@@ -84,7 +84,7 @@ class History:
 def fit(
     lesson: Lesson, settings: Training, *, seed: int, folder: Path | None = None, progress: Progress = silent
 ) -> History:
-    """Train; the module ends with its best-validation weights, in evaluation mode.
+    """Train, on the device where the module is; it ends with its best-validation weights, in evaluation mode.
 
     Args:
       folder: where the state after each pass is kept, and found again.
@@ -119,7 +119,8 @@ class _Run:
         kind = torch.optim.Adamax if settings.optimizer == "adamax" else torch.optim.AdamW
         self.optimizer = kind(wanted, lr=settings.lr, weight_decay=settings.weight_decay)
         self.parameters, self.pace, self.history = wanted, Pace(), History()
-        self.half, self.said = models.bf16_or_why_not(settings.precision, wanted[0].device.type if wanted else "cpu")
+        self.device = wanted[0].device if wanted else torch.device("cpu")
+        self.half, self.said = models.bf16_or_why_not(settings.precision, self.device.type)
         self.best = copy.deepcopy(self.module.state_dict())
 
     def epoch(self, progress: Progress) -> None:
@@ -160,9 +161,8 @@ class _Run:
             group["lr"] = self.rate()
         for hook in self.lesson.hooks:
             hook.before(step)
-        images, masks = (
-            self.lesson.slices.drawn(chosen, epoch) if self.settings.augment else self.lesson.slices.plain(chosen)
-        )
+        take = self.lesson.slices.drawn(chosen, epoch) if self.settings.augment else self.lesson.slices.plain(chosen)
+        images, masks = (part.to(self.device) for part in take)
 
         def forward() -> Tensor:
             with torch.random.fork_rng(devices=[]):
@@ -204,7 +204,7 @@ class _Run:
         self.module.eval()
         found, numbers = [], list(self.lesson.validation)
         for k in range(0, len(numbers), EVALUATED):
-            images, masks = self.lesson.slices.plain(numbers[k : k + EVALUATED])
+            images, masks = (part.to(self.device) for part in self.lesson.slices.plain(numbers[k : k + EVALUATED]))
             found.append(float(bce_tversky(self.module(images), masks)) * len(images))
         return math.fsum(found) / len(numbers)
 

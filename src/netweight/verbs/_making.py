@@ -73,6 +73,7 @@ def train(
     data: str | Path,
     out: str | Path,
     teacher: str | Path | None = None,
+    device: str = "cpu",
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Run:
@@ -85,18 +86,19 @@ def train(
       data: slices with masks: a folder of patients, a data set by name, or "phantom".
       out: folder for the trained net and what was measured of it.
       teacher: finished run on the same split, to learn from as well.
+      device: "cpu", or "cuda" to train on a GPU; packing and judging stay on the processor.
       threads: threads to use, 0 for one per core; other numbers sum in another order and end in other bytes.
       progress: called as pieces of the work are done; only in Python.
     Returns:
       The run: its weights, history and claims lie in ``out``.
     Raises:
-      SettingsError: the recipe is wrong.
+      SettingsError: the recipe is wrong, or there is no such device.
       ExistsError: ``out`` holds something else.
       DataError: images and masks that do not belong together, or patients that cannot be divided as asked.
     """
     from netweight.jobs.train import train as job
 
-    return job(recipe, data=data, out=out, teacher=teacher, threads=threads, progress=progress)
+    return job(recipe, data=data, out=out, teacher=teacher, device=device, threads=threads, progress=progress)
 
 
 def study(
@@ -105,6 +107,7 @@ def study(
     out: str | Path,
     model: str | None = None,
     data: str | None = None,
+    device: str = "cpu",
     workers: int = 1,
     threads: int = 1,
     ray: str | None = None,
@@ -120,6 +123,7 @@ def study(
       out: folder for cells and findings.
       model: what is compressed; by default what the study names.
       data: slices that nets are trained on; by default what the study names.
+      device: where nets are trained, "cpu" or "cuda"; models are compressed on the processor.
       workers: cells done at once, each in a process of its own.
       threads: threads of each.
       ray: Ray cluster to do cells on: HOST:PORT, "auto" for the one running here, "local" to start one for this study.
@@ -138,6 +142,7 @@ def study(
         out=out,
         model=model,
         data=data,
+        device=device,
         workers=workers,
         threads=threads,
         ray=ray,
