@@ -295,6 +295,9 @@ def test_the_folder_above_one_folder_of_stacks_will_do(tmp_path):
     stacks(tmp_path / "above" / "large", made)
     with pytest.raises(DataError, match="above holds 2 folders of stacked images; give one of them: .*large, .*small"):
         data.segmentation(tmp_path / "above")
+    (tmp_path / "above" / "large" / "index.json").write_text("{")  # damaged, not of something else
+    with pytest.raises(DataError, match="above holds 2 folders of stacked images"):
+        data.segmentation(tmp_path / "above")
 
 
 @pytest.mark.parametrize("text", ['{"scanner": {"tesla": 3}}', "[1, 2]", "not JSON"])

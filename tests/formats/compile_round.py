@@ -11,7 +11,7 @@ from netweight import formats
 from netweight.formats import _round, _round_kernels, _round_triton
 
 POINTERS = dict.fromkeys(("x", "y", "largest", "levels"), "*fp32")
-TYPES = POINTERS | {"low": "i64", "high": "i64", "ratio": "fp32", "widen": "fp32"}
+TYPES = POINTERS | {"low": "u32", "high": "u32", "ratio": "fp32", "widen": "fp32"}
 
 
 def compiled(kernel, architecture: int, **constants) -> str:
@@ -26,9 +26,13 @@ def main(architecture: int) -> None:
     plain, turned = None, formats.TRANSFORMER_ENGINE_SIGNS
     cases = [("nvfp4", plain, "amax"), ("nvfp4", turned, "four-over-six"), ("nvfp4-2d", plain, "four-over-six")]
     for (name, signs, rule), drawn in itertools.product([*cases, ("mxfp4", turned, "amax")], (False, True)):
-        fixed = _round_triton.fixed(_round.requested(name, rule, signs))
-        text = compiled(_round_kernels.rounded, architecture, STOCHASTIC=drawn, **fixed)
+        request = _round.requested(name, rule, signs)
+        fixed = _round_triton.fixed(request)
+        text = compiled(
+            _round_kernels.rounded, architecture, STOCHASTIC=drawn, **_round_triton.rule_of(request), **fixed
+        )
         assert "fma.rn.f32" not in text, "a product was fused with a sum"
+        assert ".ftz" not in text, "small numbers would become zero"
         assert "div.full" not in text and "div.approx" not in text, "a quotient is not rounded as IEEE 754 has it"
         if signs:
             compiled(_round_kernels.measure, architecture, **fixed)

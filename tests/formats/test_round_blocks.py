@@ -272,9 +272,17 @@ def test_codes_under_scales_of_four_over_six_give_the_same_values(name, shape):
         np.testing.assert_array_equal(want.numpy(), number_formats.four_over_six(x.numpy()))
 
 
-def test_four_over_six_is_refused_for_other_formats():
-    with pytest.raises(FormatError, match="is NVFP4's"):
-        formats.fit(random(4, 32), formats.get("mxfp4"), rule="four-over-six")
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mxfp4", {"rule": "four-over-six"}, "is NVFP4's"),
+        ("nvfp4", {"rule": "four_over_six"}, "'amax' or 'four-over-six'"),
+        ("nvfp4", {"rule": "four-over-six", "ratio": 0.9}, "leave ratio out"),
+    ],
+)
+def test_rules_that_a_fit_does_not_have_are_refused(name, options, message):
+    with pytest.raises(FormatError, match=message):
+        formats.fit(random(4, 32), formats.get(name), **options)
 
 
 def test_four_over_six_draws_without_bias():

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from formats.rounding_cases import LAYOUTS, SIGNS, inputs_of, options_of, random, reference, same_bits
-from netweight.formats import _round, _round_triton
+from netweight.formats import _round, _round_reference, _round_triton
 from netweight.formats._layout import dense, layout
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -34,7 +35,7 @@ def test_it_equals_the_plain_form_to_the_bit(shape, axis, name):
     for n, options in enumerate(options_of(name, shape, axis)):
         if options["rule"] == "four-over-six" and name == "nvfp4-2d" and shape != (40, 64) and DEVICE.type == "cpu":
             continue  # the interpreter takes seconds to add up 256 errors
-        x = inputs[n % len(inputs)]
+        x = inputs[(n + n // len(inputs)) % len(inputs)]  # every setting meets every input somewhere
         assert same_bits(rounded(x, name, **options), reference(x, name, **options)), options
 
 
@@ -64,6 +65,14 @@ def test_the_result_may_take_the_place_of_what_was_rounded():
     plan = layout((16, 64), x.stride(), 0, 1, 1)
     _round_triton.round_into(x, x, plan, _round.requested("nvfp4", "amax", SIGNS), False, 0, 1)
     assert same_bits(x.cpu(), want)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("nvfp4", _round_triton), ("mxfp4-ragged", _round_triton), ("int8-sym-g32", _round_reference)]
+)
+def test_a_tensor_on_a_gpu_is_rounded_by_the_kernels_where_they_know_the_format(name, form):
+    there = SimpleNamespace(device=torch.device("cuda"))
+    assert _round._form(there, _round.requested(name, "amax", None)) is form.round_into  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("architecture", [80, 90, 100])

@@ -11,7 +11,7 @@ from torch import nn
 
 from netweight.errors import ModelError
 from netweight.models import nets
-from netweight.train import Operand, Qat, quantize
+from netweight.train import Operand, Qat, catalogue, quantize
 from oracles import low_bit_products as oracle
 
 Q = Operand("nvfp4")
@@ -96,6 +96,14 @@ def test_a_product_of_two_inputs(name, leading):
     a_back = a_there if again == "forward" else oracle.along(a, columns, again)
     close(left.grad.numpy(), oracle.along(gs, rows, f["dgrad_g"]) @ b_back.swapaxes(-1, -2))
     close(right.grad.mT.numpy(), a_back.swapaxes(-1, -2) @ oracle.along(gs, columns, f["wgrad_g"]))
+
+
+@pytest.mark.parametrize("recipe", catalogue(), ids=lambda recipe: recipe.name)
+def test_a_transform_surrounds_both_operands_of_a_product_or_neither(recipe):
+    for row in (recipe, recipe.between_inputs()):
+        for pair in (("forward_x", "forward_w"), ("dgrad_g", "dgrad_w"), ("wgrad_g", "wgrad_x")):
+            turned = {o.hadamard for o in (getattr(row, role) for role in pair) if isinstance(o, Operand)}
+            assert len(turned) == 1 or "forward" in (row.dgrad_w, row.wgrad_x), (row.name, pair)
 
 
 def test_in_evaluation_a_product_of_two_inputs_does_not_depend_on_what_else_is_in_the_batch():

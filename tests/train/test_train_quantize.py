@@ -105,6 +105,7 @@ def test_recipes_that_round_no_inputs_say_so_of_products(name):
 def test_asking_for_products_of_a_module_without_any_is_an_error(module):
     with pytest.raises(ModelError, match="no products of models.nets.MatMul"):
         quantize(module, "nvfp4", attention=True)
+    assert quantize(module, "nvfp4").layers()  # nothing had been touched
 
 
 def test_the_baseline_leaves_all_as_it_is(module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,8 +28,12 @@ def fit(weight_OI: Tensor, format: Format, *, ratio: Tensor | float = 1.0, rule:
       RangeError: a scale does not fit its stored type.
     """
     weight_OI = checked(weight_OI, format)
+    if rule not in get_args(Scaling):
+        raise FormatError(f"{format.name}: rule = {rule!r}: {' or '.join(map(repr, get_args(Scaling)))}")
     if rule == "four-over-six":
         check_rounding(format.name, rule)
+        if not (isinstance(ratio, float | int) and ratio == 1):
+            raise FormatError(f"{format.name}: four-over-six finds the range itself; leave ratio out")
         return nvfp4.fit_four_over_six(blocks(weight_OI, format), format)
     params = format.arithmetic.fit(blocks(weight_OI, format), format, ratio)
     if not bool(torch.isfinite(params.scale_RG).all()):

@@ -19,6 +19,7 @@ from netweight.formats._layout import Layout, dense, empty_beside, layout
 Rule = str | float
 Scaling = Literal["amax", "four-over-six"]
 TRANSFORMER_ENGINE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
+COMPILED = ("nvfp4", "nvfp4-2d", "mxfp4")  # formats that the library and the GPU's kernels know
 FAMILIES = ("nvfp4", "mx", "minifloat", "integer")
 
 
@@ -56,7 +57,7 @@ def round_blocks(
       seed: 64 bits.
       signs: 16 of 1 and -1: each whole group of 16 along the axis is multiplied by them and by Sylvester's H16 / 4, rounded
         there, and turned back (a random Hadamard transform; a shorter last group is left as it is). A product over that axis
-        of two operands turned alike is the product of what was rounded, since the transform is orthonormal.
+        of two operands turned alike is the product of what was rounded, since the transform is orthonormal. Sums of 16 must not overflow.
       rule: "amax"; "four-over-six": a block's maximum becomes 6 or 4, what errs less (NVFP4 only); "clip:0.9" or 0.9: the
         range ends at this part of the maximum.
       samples: so many equal slices of dimension 0 have a second-level scale each; 1: one for the whole tensor.
@@ -88,9 +89,10 @@ def round_blocks(
 
 def _form(x: Tensor, request: Request) -> Callable[[Tensor, Tensor, Layout, Request, bool, int, int], None]:
     """Which of the three, all of the same bits, is fastest here."""
-    if x.device.type == "cpu" and _round_native.serves(request.format) and native.missing() is None:
+    served = request.format.name.removesuffix("-ragged") in COMPILED
+    if served and x.device.type == "cpu" and native.missing() is None:
         return _round_native.round_into
-    if x.device.type == "cuda" and _round_triton.serves(request.format) and _round_triton.there():
+    if served and x.device.type == "cuda" and _round_triton.there():
         return _round_triton.round_into
     return _round_reference.round_into
 

@@ -1,7 +1,7 @@
 """The Triton kernels of ``_round_triton``. A program takes some blocks, each a row of a tile: ROWS x WIDTH elements side by side."""
 
 # Triton reads the source of what it compiles: no postponed annotations here, and names in capitals are its constants.
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false, reportInvalidTypeForm=false
 import triton
 import triton.language as tl
 
@@ -116,8 +116,8 @@ def _drawn(y, chance):
 def _chance(number, place, low, high, WIDTH: tl.constexpr):
     """16 bits of a word that two elements of a block, half a block apart, share. Multipliers and shifts: C. Wellons, hash-prospector."""
     x = (number * (WIDTH // 2) + place % (WIDTH // 2)).to(tl.uint32)
-    x = x ^ low.to(tl.uint32)
-    x = (x ^ (x >> 16)) * 0x21F0AAAD + high.to(tl.uint32)
+    x = x ^ low
+    x = (x ^ (x >> 16)) * 0x21F0AAAD + high
     x = (x ^ (x >> 15)) * 0xD35A2D97
     x = x ^ (x >> 15)
     first = (x << 6) & 0x003FFFC0
@@ -142,7 +142,7 @@ def _squared(v, scale, inverse, level, ELEMENTS: tl.constexpr, BLOCKS: tl.conste
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks"])
 def measure(
     x,
     largest,
@@ -153,13 +153,10 @@ def measure(
     inner,
     across,
     down,
-    span,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCKS: tl.constexpr,
     SIGNS: tl.constexpr,
-    MICRO: tl.constexpr,
-    FOUR_OVER_SIX: tl.constexpr,
 ):
     """The largest magnitude of each block after the transform."""
     block, _, at, inside, _, place, whole = _places(blocks, rows, mid, length, inner, across, down, ROWS, WIDTH, BLOCKS)
@@ -167,7 +164,7 @@ def measure(
     tl.store(largest + block, tl.max(tl.abs(v), 1), block < blocks)
 
 
-@triton.jit(do_not_specialize=["low", "high"])
+@triton.jit(do_not_specialize=["blocks", "span", "samples", "low", "high"])
 def rounded(
     x,
     y,
@@ -181,8 +178,8 @@ def rounded(
     down,
     span,
     samples,
-    low,
-    high,
+    low: tl.uint32,
+    high: tl.uint32,
     ratio,
     widen,
     ROWS: tl.constexpr,

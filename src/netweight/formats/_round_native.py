@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from netweight import native
-from netweight.formats._format import Format
 from netweight.formats._layout import Layout
 
 if TYPE_CHECKING:
@@ -37,11 +36,6 @@ SIGNATURES: native.Signatures = {"nw_round_blocks": (c_int, (POINTER(Rounding), 
 @cache
 def _library() -> ctypes.CDLL:
     return native.declare(native.library(), SIGNATURES)
-
-
-def serves(format: Format) -> bool:
-    """Does the library know this format?"""
-    return format.name.removesuffix("-ragged") in KINDS
 
 
 def round_into(

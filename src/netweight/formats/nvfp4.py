@@ -57,7 +57,12 @@ def encode_scale(whole: Tensor, scale_max: float) -> Tensor:
 
 def wanted_scale(absmax: Tensor, level: Tensor) -> Tensor:
     """The scale before it is rounded, by which the block's maximum is 6."""
-    return absmax * (level * torch.tensor(1 / GRID_MAX, dtype=torch.float32, device=absmax.device))
+    return absmax * sixth_of(level)
+
+
+def sixth_of(level: Tensor) -> Tensor:
+    """A sixth of S, by one product."""
+    return level * torch.tensor(1 / GRID_MAX, dtype=torch.float32, device=level.device)
 
 
 def block_scale(wanted: Tensor) -> Tensor:

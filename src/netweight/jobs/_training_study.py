@@ -57,9 +57,9 @@ def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progr
     for one in recipes:  # what is wrong with any of them is said before the first has run
         recipe(one.qat.use)
         models.nets.sizes(one.net.use)
-    models.device(device)
+    kind = models.device(device).type
     slices = data.segmentation(source)
-    context = context_of(plan, pool.threads, slices=slices.sha256, device=device)
+    context = context_of(plan, pool.threads, slices=slices.sha256, device=kind)
     tasks = tasks_of(plan.cells, context, data=source, device=device)
     found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
     findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)

@@ -51,6 +51,8 @@ def study(
     """See ``netweight.study``."""
     pool = Pool(workers, threads, ray, retry_failed)
     plan = load(grid)
+    if ray is not None and device != "cpu":
+        raise SettingsError("--device with --ray: cells ask a cluster for processors only; leave out one of them")
     if plan.job == "train":
         return _trained(plan, data, model, device, Path(out), pool, progress or silent)
     if device != "cpu":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,15 +101,23 @@ def fit(
     run = _Run(lesson, settings, seed)
     place = None if folder is None else folder / STATE
     if place is not None and place.exists():
-        run.load(torch.load(place, weights_only=True))
-    while not run.history.ended:
-        run.epoch(progress)
-        if place is not None:
-            with in_place_of(place) as temporary:
-                torch.save(run.state(), temporary)
+        run.load(torch.load(place, weights_only=True, map_location="cpu"))
+    with _float32():
+        while not run.history.ended:
+            run.epoch(progress)
+            if place is not None:
+                with in_place_of(place) as temporary:
+                    torch.save(run.state(), temporary)
     lesson.module.load_state_dict(run.best)
     lesson.module.eval()
     return replace(run.history, ended="; ".join(part for part in (run.history.ended, run.said) if part))
+
+
+def _float32() -> AbstractContextManager[None]:
+    """On a GPU float32 means float32: torch's convolutions would take operands of 10 bits (TF32) there."""
+    return torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 class _Run:
@@ -165,7 +174,7 @@ class _Run:
         images, masks = (part.to(self.device) for part in take)
 
         def forward() -> Tensor:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(derived_seed(self.seed, "dropout", step))
                 return self.loss(images, masks)
 

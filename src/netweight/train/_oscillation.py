@@ -92,7 +92,11 @@ class OscillationReset:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps, self.shares = state["steps"], dict(state["shares"])
-        self._watched = {name: _Watch(**{k: v.clone() for k, v in w.items()}) for name, w in state["watched"].items()}
+        there = {name: layer.weight.device for name, layer in self.quantized.weights().items()}
+        self._watched = {
+            name: _Watch(**{key: value.clone().to(there[name]) for key, value in watch.items()})  # pyright: ignore[reportArgumentType, reportCallIssue]
+            for name, watch in state["watched"].items()
+        }
 
 
 def oscillating(jumped: Tensor, moved: Tensor, threshold: float) -> Tensor:

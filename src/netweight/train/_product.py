@@ -14,6 +14,8 @@ from netweight.train._draws import Clock
 from netweight.train._qat import Operand, Qat
 from netweight.train._shapes import Rounder, Shape
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 class Observer(Protocol):
     """Sees an operand before and after it was rounded, and along which axis."""
@@ -73,9 +75,14 @@ def product(
 ) -> Tensor:
     """The layer's output; gradients come from the recipe's other two products.
 
+    Products are of float32 operands, also under autocast and where x comes in half precision; the output is of x's type again.
     When not training, x has a second-level scale for each slice of its first dimension, so that a sample's output does not depend
     on what else is in the batch; in training it has one, as hardware takes it.
     """
+    if x.dtype in HALF or weight.dtype in HALF or torch.is_autocast_enabled(x.device.type):
+        parts = (x.float(), weight.float(), None if bias is None else bias.float())
+        with torch.autocast(x.device.type, enabled=False):
+            return product(*parts, rounding, shape, training=training).to(x.dtype)
     clock = rounding.clock
     graded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     call = _Call(rounding, shape, clock.step, clock.call(rounding.name) if training and graded else 0)

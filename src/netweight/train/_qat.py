@@ -73,8 +73,14 @@ class Qat:
         )
 
     def between_inputs(self) -> Qat:
-        """The recipe for a product of two inputs, such as attention's: its right factor is rounded as an input too, not as a weight."""
-        return replace(self, forward_w=self.forward_x, dgrad_w=self.wgrad_x, learned=None, reset=None)
+        """The recipe for a product of two inputs, such as attention's: its right factor is rounded as an input too, not as a weight.
+
+        A transform surrounds both operands of a product or neither.
+        """
+        again = self.wgrad_x
+        if isinstance(again, Operand):
+            again = replace(again, hadamard=self.dgrad_g.hadamard)
+        return replace(self, forward_w=self.forward_x, dgrad_w=again, learned=None, reset=None)
 
     def operands(self) -> dict[str, Operand | str]:
         """The six operands by role."""

@@ -101,10 +101,10 @@ def quantize(
     for pattern in skip:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise SettingsError(f"skip = {pattern!r} fits no layer{nearest(pattern, layers)}")
-    clock = Clock(seed)
-    rows = tuple(_row(name, layer, row, skip, clock, attention) for name, layer in layers.items())
     if attention and not any(isinstance(layer, nets.MatMul) for layer in layers.values()):
         raise ModelError("attention = true, but this module has no products of models.nets.MatMul; ViT and Swin have")
+    clock = Clock(seed)
+    rows = tuple(_row(name, layer, row, skip, clock, attention) for name, layer in layers.items())
     if row.rounds and not any(one.quantized for one in rows):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in rows[:3]) or "it has no linear layer or convolution"
         raise ModelError(f"{row.name}: no layer of this module can be quantized: {reasons}")

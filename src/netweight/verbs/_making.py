@@ -79,7 +79,7 @@ def train(
 ) -> Run:
     """Train a segmentation net, in full precision or four bits.
 
-    Patients are divided first: to learn from, to choose weights by, to be judged on. The same command resumes a run, to the same bytes.
+    Patients are divided first: to learn from, to choose weights by, to be judged on. The same command resumes a run, on the processor to the same bytes.
 
     Args:
       recipe: training recipe (TOML): the net, its arithmetic, the split, the schedule.

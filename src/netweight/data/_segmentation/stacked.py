@@ -41,18 +41,23 @@ def read(path: Path) -> Iterator[Slice]:
 
 
 def _homes(path: Path) -> list[Path]:
-    """Folders with an index: this one, or else those right below it whose index names a mask beside it."""
+    """Folders with an index: this one, or else those right below it.
+
+    Folders of other layouts may hold an index of something else: one below must name a mask beside it. Beside such a one, what cannot
+    be read counts too, as it may be damaged.
+    """
     if (path / "index.json").is_file():
         return [path]
-    return sorted(index.parent for index in path.glob("*/index.json") if _names_a_mask(index))
+    below = {index.parent: _names_a_mask(index) for index in sorted(path.glob("*/index.json"))}
+    return [home for home, names in below.items() if names is not False] if True in below.values() else []
 
 
-def _names_a_mask(path: Path) -> bool:
-    """Folders of other layouts may hold an index of something else."""
+def _names_a_mask(path: Path) -> bool | None:
+    """None: it cannot be read."""
     try:
         patients = _index(path)
     except DataError:
-        return False
+        return None
     return any((path.parent / f"{patient}_mask.png").is_file() for patient in patients)
 
 

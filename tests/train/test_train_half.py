@@ -1,0 +1,64 @@
+"""Quantized layers in half precision: under autocast, and in a module that is itself in bfloat16."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from netweight.models import nets
+from netweight.train import catalogue, quantize
+
+NAMES = [row.name for row in catalogue() if row.rounds]
+
+
+class Mixed(nn.Module):
+    """A convolution, a linear layer and a product of two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear, self.mix = nn.Conv2d(16, 32, 3, padding=1), nn.Linear(32, 32), nets.MatMul()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.conv(x).flatten(2).mT
+        return self.mix(self.linear(tokens), tokens.mT)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(2, 16, 4, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_under_autocast_gradients_are_near_those_without_it(name, images):
+    torch.manual_seed(0)
+    net = Mixed()
+    quantize(net, name, attention=True)
+    other = copy.deepcopy(net)
+    net(images).square().mean().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = other(images)
+        assert (
+            name.startswith("lsq") or other.conv(images).dtype == torch.float32
+        )  # as its input: operands are not cast
+    y.float().square().mean().backward()
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        assert b.grad is not None and b.grad.dtype == torch.float32
+        assert float((a.grad - b.grad).norm()) <= 0.05 * float(a.grad.norm())
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d-rht-sr", "int8", "w4a16"])
+def test_a_layer_in_bfloat16_multiplies_what_was_rounded_from_its_values(name, images):
+    layer = nn.Linear(32, 32).bfloat16()
+    wide = nn.Linear(32, 32)
+    wide.load_state_dict(layer.float().state_dict())
+    layer = layer.bfloat16()
+    for one in (layer, wide):
+        quantize(one, name)
+    x = images.reshape(-1, 32).bfloat16().requires_grad_()
+    y = layer(x)
+    assert y.dtype == torch.bfloat16 and torch.equal(y, wide(x.detach().float()).bfloat16())
+    y.sum().backward()
+    assert x.grad is not None and x.grad.dtype == torch.bfloat16
