@@ -60,6 +60,13 @@ def test_a_run_holds_what_it_was_made_of_and_what_was_measured(run):
     assert not (run.path / STATE).exists()
 
 
+def test_the_command_line_says_how_many_layers_round_and_what_the_packed_net_weighs(run, capsys):
+    from netweight.cli._render import show
+
+    show(run)
+    assert "40 of 66 layers rounded, packed into" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_net_is_found_again_as_it_was_judged(run):
     net, quantized = _runs.net_of(_runs.read(run.path))
     assert len(quantized.layers()) == 40 and not net.training
@@ -248,5 +255,6 @@ def test_the_command_line_trains_and_shows_what_was_measured(tmp_path, capsys):
     assert main(["train", str(recipe), "--data", PHANTOM, "--out", str(tmp_path / "run"), "--threads", "1"]) == 0
     shown = capsys.readouterr().out
     assert "auprc on phantom" in shown and "all passes done" in shown and "vit 500k, baseline" in shown
+    assert "not packed: its weights are not rounded" in " ".join(shown.split())
     assert main(["train", str(recipe), "--data", "nowhere", "--out", str(tmp_path / "other")]) == 2
     assert "no segmentation data named 'nowhere'" in capsys.readouterr().err

@@ -270,9 +270,17 @@ def _run(run: Run) -> RenderableType:
     history = run.training["history"]
     head = Text(
         f"{run.name}: {len(history['rows'])} passes, the best {history['best']} ({history['ended']}); "
-        f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}"
+        f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}; {_how_packed(run)}"
     )
     return Group(head, _claims(run.claims()), wrote(run.path))
+
+
+def _how_packed(run: Run) -> str:
+    packed, layers = run.training["packed"], run.training["layers"]
+    if "bytes" not in packed:
+        return f"not packed: {packed['reason']}"
+    rounded = sum(row["quantized"] for row in layers)
+    return f"{rounded} of {len(layers)} layers rounded, packed into {size(packed['bytes'])}"
 
 
 def _segmented(found: Segmented) -> RenderableType:
