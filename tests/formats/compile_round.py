@@ -11,7 +11,7 @@ from netweight import formats
 from netweight.formats import _round, _round_kernels, _round_triton
 
 POINTERS = dict.fromkeys(("x", "y", "largest", "levels"), "*fp32")
-TYPES = POINTERS | {"low": "u32", "high": "u32", "ratio": "fp32", "widen": "fp32"}
+TYPES = POINTERS | {"low": "u32", "high": "u32", "ratio": "fp32", "widen": "fp32", "sizes": ("i32",) * 7}
 
 
 def compiled(kernel, architecture: int, **constants) -> str:

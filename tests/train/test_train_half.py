@@ -11,8 +11,6 @@ from torch import nn
 from netweight.models import nets
 from netweight.train import catalogue, quantize
 
-NAMES = [row.name for row in catalogue() if row.rounds]
-
 
 class Mixed(nn.Module):
     """A convolution, a linear layer and a product of two inputs."""
@@ -31,22 +29,23 @@ def images() -> torch.Tensor:
     return torch.randn(2, 16, 4, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_under_autocast_gradients_are_near_those_without_it(name, images):
+@pytest.mark.parametrize("row", [row for row in catalogue() if row.rounds], ids=lambda row: row.name)
+def test_under_autocast_the_same_gradients_come_out(row, images):
+    """To the bit where every product here rounds; LSQ's layers, and a product that w4a16 does not round, follow autocast to bfloat16."""
     torch.manual_seed(0)
     net = Mixed()
-    quantize(net, name, attention=True)
+    quantize(net, row, attention=True)
     other = copy.deepcopy(net)
     net(images).square().mean().backward()
     with torch.autocast("cpu", torch.bfloat16):
         y = other(images)
-        assert (
-            name.startswith("lsq") or other.conv(images).dtype == torch.float32
-        )  # as its input: operands are not cast
     y.float().square().mean().backward()
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         assert b.grad is not None and b.grad.dtype == torch.float32
-        assert float((a.grad - b.grad).norm()) <= 0.05 * float(a.grad.norm())
+        if row.between_inputs().rounds:
+            assert torch.equal(a.grad, b.grad)
+        else:  # three products in a row, each operand off by 2^-9 at most and by 2^-10 or so at the root of the mean square
+            assert 0 < float((a.grad - b.grad).norm()) <= 2**-6 * float(a.grad.norm())
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d-rht-sr", "int8", "w4a16"])

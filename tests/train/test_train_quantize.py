@@ -93,7 +93,8 @@ def test_products_of_attention_are_diagnosed_by_factor():
         "wgrad_g",
         "wgrad_x",
     }
-    assert all(0 < found[name, role].error < 0.3 for role in ("forward_x", "forward_w"))
+    # of a value from 1 to 6 E2M1 errs by 20 % at most
+    assert all(0 < found[name, role].error < 0.2 for role in ("forward_x", "forward_w"))
 
 
 @pytest.mark.parametrize("name", ["w4a16", "lsq-int4"])
@@ -182,12 +183,18 @@ def test_in_evaluation_an_output_does_not_depend_on_the_rest_of_the_batch(layer,
 
 
 def test_in_training_a_batch_shares_its_second_level_scale():
+    torch.manual_seed(0)
     layer = nn.Linear(32, 32)
     quantize(layer, "nvfp4")
     x = torch.randn(2, 5, 32) * torch.tensor([1.0, 1e5]).reshape(2, 1, 1)
-    assert not torch.equal(layer(x)[0], layer(x[:1])[0])  # E4M3 cannot reach from 1e5 down to 1 under one scale
+
+    def off() -> float:
+        alone = layer(x[:1])[0]
+        return float((layer(x)[0] - alone).abs().max() / alone.abs().max())
+
+    assert off() > 0.05  # E4M3 cannot reach from 1e5 down to 1 under one scale
     layer.eval()
-    assert torch.equal(layer(x)[0], layer(x[:1])[0])
+    assert off() < 1e-6  # the same operands; products of 10 rows and of 5 may sum in another order
 
 
 def test_a_restart_repeats_every_bit(module):

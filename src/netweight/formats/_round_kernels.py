@@ -20,19 +20,9 @@ def _float(bits):
 
 
 @triton.jit
-def _places(
-    blocks,
-    rows,
-    mid,
-    length,
-    inner,
-    across,
-    down,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCKS: tl.constexpr,
-):
+def _places(sizes, ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCKS: tl.constexpr):
     """Of each element: where it lies, whether it is there, the number of its row of a block, its column in the block; and the outer index of each block."""
+    blocks, rows, mid, length, inner, across, down = sizes
     block = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS).to(tl.int64)
     here = block % inner
     rest = block // inner
@@ -142,40 +132,28 @@ def _squared(v, scale, inverse, level, ELEMENTS: tl.constexpr, BLOCKS: tl.conste
     return total
 
 
-@triton.jit(do_not_specialize=["blocks"])
+@triton.jit
 def measure(
     x,
     largest,
-    blocks,
-    rows,
-    mid,
-    length,
-    inner,
-    across,
-    down,
+    sizes,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCKS: tl.constexpr,
     SIGNS: tl.constexpr,
 ):
     """The largest magnitude of each block after the transform."""
-    block, _, at, inside, _, place, whole = _places(blocks, rows, mid, length, inner, across, down, ROWS, WIDTH, BLOCKS)
+    block, _, at, inside, _, place, whole = _places(sizes, ROWS, WIDTH, BLOCKS)
     v = _turned(tl.load(x + at, inside, 0.0), whole, place, False, SIGNS, WIDTH, BLOCKS)
-    tl.store(largest + block, tl.max(tl.abs(v), 1), block < blocks)
+    tl.store(largest + block, tl.max(tl.abs(v), 1), block < sizes[0])
 
 
-@triton.jit(do_not_specialize=["blocks", "span", "samples", "low", "high"])
+@triton.jit(do_not_specialize=["span", "samples", "low", "high"])
 def rounded(
     x,
     y,
     levels,
-    blocks,
-    rows,
-    mid,
-    length,
-    inner,
-    across,
-    down,
+    sizes,
     span,
     samples,
     low: tl.uint32,
@@ -191,22 +169,20 @@ def rounded(
     STOCHASTIC: tl.constexpr,
 ):
     """``levels`` (3, samples): the second-level scale, its inverse and its sixth; NaN makes all of a sample NaN."""
-    block, outer, at, inside, number, place, whole = _places(
-        blocks, rows, mid, length, inner, across, down, ROWS, WIDTH, BLOCKS
-    )
+    block, outer, at, inside, number, place, whole = _places(sizes, ROWS, WIDTH, BLOCKS)
     v = tl.load(x + at, inside, 0.0)
     if SIGNS >= 0:
         v = _turned(v, whole, place, False, SIGNS, WIDTH, BLOCKS)
     largest = tl.max(tl.abs(v), 1)
     sample = outer // span
-    level = tl.load(levels + sample, block < blocks, 1.0)
+    level = tl.load(levels + sample, block < sizes[0], 1.0)
     if MICRO:
         exponent = tl.maximum(_bits(largest * ratio) & _EXPONENT, 2 << 23) - (2 << 23)  # biased; 0 stands for 2^-127
         scale = _float(tl.where(exponent > 0, exponent, 0x00400000))
         multiplier = tl.div_rn(tl.full(scale.shape, 1.0, tl.float32), scale)
     else:
-        inverse = tl.load(levels + samples + sample, block < blocks, 1.0)
-        sixth = tl.load(levels + 2 * samples + sample, block < blocks, 1.0)
+        inverse = tl.load(levels + samples + sample, block < sizes[0], 1.0)
+        sixth = tl.load(levels + 2 * samples + sample, block < sizes[0], 1.0)
         wanted = largest * ratio * sixth * widen
         scale = _nvfp4_scale(wanted)
         if FOUR_OVER_SIX:

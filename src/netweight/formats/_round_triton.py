@@ -67,13 +67,13 @@ def _launch(
     else:
         if request.signs >= 0:  # the scale belongs to what is rounded
             largest = torch.empty(blocks, dtype=torch.float32, device=x.device)
-            kernels.measure[grid](x, largest, *sizes, **how)
+            kernels.measure[grid](x, largest, sizes, **how)
             whole = largest.reshape(samples, -1).amax(1)
         level = nvfp4.encode_scale(whole, nvfp4.SCALE_MAX_OF_SIX if request.four_over_six else nvfp4.SCALE_MAX)
     levels = torch.where(broken, torch.nan, torch.stack([level, 1 / level, nvfp4.sixth_of(level)]))
     key = mixed(seed)
     widen = UNBIASED if stochastic and request.four_over_six else 1.0
     kernels.rounded[grid](
-        x, out, levels, *sizes, outer // samples, samples, key & WORD, key >> 32, float(request.ratio), widen,
+        x, out, levels, sizes, outer // samples, samples, key & WORD, key >> 32, float(request.ratio), widen,
         STOCHASTIC=stochastic, **rule_of(request), **how,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from netweight.errors import SettingsError
 
 
 def device(name: str) -> torch.device:
-    """ "cpu", "cuda", or "cuda:1" for the second GPU. Raises: SettingsError: another name, or a GPU that is not there."""
+    """The one called "cpu", "cuda", or "cuda:1" (the second GPU). Raises: SettingsError: another name, or a GPU that is not there."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise SettingsError(f'device = {name!r}: "cpu", "cuda", or "cuda:1" for the second GPU')
     found = torch.device(name)

@@ -99,14 +99,10 @@ class LinearShape:
 
 
 @dataclass(frozen=True)
-class MatMulShape:
+class MatMulShape(LinearShape):
     """(…, M, K) @ (…, K, N). The left factor stands where a layer's input stands, the right one where its weight does."""
 
     samples: int
-
-    def channels(self, x: Tensor, rounder: Rounder, samples: int) -> Tensor:
-        """The left factor or G in blocks along its rows."""
-        return rounder(x, -1, samples)
 
     def positions(self, x: Tensor, rounder: Rounder) -> Tensor:
         """The left factor or G in blocks along its columns."""
@@ -117,19 +113,13 @@ class MatMulShape:
         return rounder(w, -2, self.samples) if along_inputs else rounder(w, -1)
 
     def run(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-        return x @ w
+        return x @ w if bias is None else x @ w + bias
 
     def input_gradient(self, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
         return g @ w.mT
 
     def weight_gradient(self, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
         return x.mT @ g
-
-    def both_gradients(self, g: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        return self.input_gradient(g, x, w), self.weight_gradient(g, x, w)
-
-    def bias_gradient(self, g: Tensor) -> Tensor:
-        raise NotImplementedError("a product of two inputs has no bias")
 
 
 @dataclass(frozen=True)
@@ -202,4 +192,4 @@ class ConvShape:
         return g.sum((0, *range(2, g.dim())))
 
 
-Shape = LinearShape | MatMulShape | ConvShape
+Shape = LinearShape | ConvShape
