@@ -139,7 +139,7 @@ def _error_plot(
     plot.set_ylim(0, highest * 1.08)
     plot.set_title(label(kind, 44))
     plot.set_xlabel(across)
-    plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     plot.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     return inline(plot, name=name, title=f"Relative error, {visible(kind)}", description=_errors_told(rows))
 

@@ -98,7 +98,7 @@ def _card(run: RunInput, title: str, table: VerdictTable, row: Any) -> RunCard:
     net, history = run.recipe["net"], run.training["history"]
     seconds = run.training.get("seconds")
     passes = len(history.get("rows") or [])
-    trained = f"{passes} passes, best after pass {history.get('best')}; {history.get('ended') or 'end not recorded'}"
+    trained = f"{passes} {'pass' if passes == 1 else 'passes'}, best after pass {history.get('best')}; {history.get('ended') or 'end not recorded'}"
     trained += f"; took {duration(seconds)}" if isinstance(seconds, int | float) else ""
     arithmetic = f"arithmetic {run.recipe['qat']['use']}, seed {run.recipe['seed']}"
     return RunCard(

@@ -44,7 +44,7 @@ def history_plot(heading: str, history: Mapping[str, Any], name: str) -> str:
         losses.set_ylabel("loss")
         rates.set_ylabel("rate")
         rates.set_xlabel("pass")
-        rates.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        rates.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         return inline(losses, name=name, title=f"Training of {visible(heading)}", description=_told(rows, best))
 
 
@@ -80,7 +80,7 @@ def attention_plot(looked: Mapping[str, tuple[int, Looked]], name: str) -> str:
         plot.set_title("Distinct values in a row of attention")
         plot.set_xlabel("block")
         plot.set_ylabel(f"values, {ATTENTION_DTYPE}")
-        plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         return inline(plot, name=name, title="Distinct attention values by block", description=" ".join(words))
 
 
@@ -103,7 +103,7 @@ def _by_layer(
     plot.set_ylim(0, max(highest * 1.08, 1e-3))
     plot.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=_places(highest)))
     plot.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     plot.set_title(label(f"{heading}: {what}", 48))
     plot.set_xlabel("layer, in the net's order")
     plot.set_ylabel("share of values")
