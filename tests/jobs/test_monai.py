@@ -14,7 +14,7 @@ import tiny
 from netweight import models
 from netweight.jobs.compress import compress as job
 
-pytest.importorskip("monai", reason="MONAI is not installed: pip install -c constraints.txt monai einops")
+pytest.importorskip("monai", reason="MONAI is not installed: pip install -c constraints.txt -e '.[monai]'")
 from monai.networks.nets import SwinUNETR, UNet
 
 KINDS = {"Linear": "linear", "Conv2d": "conv2d", "Conv3d": "conv3d", "ConvTranspose2d": "conv_transpose2d",

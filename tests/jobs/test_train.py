@@ -229,7 +229,7 @@ def test_a_run_with_patches_of_its_own_is_packed_and_read_back_with_them(tmp_pat
     [
         ({"net": {"use": "vitt"}}, UnknownName, "did you mean 'vit'"),
         ({"net": {"use": "vit", "size": "5m"}}, SettingsError, "5m"),
-        ({"net": {"use": "cnn", "patch": 8}}, SettingsError, "cnn has no patches"),
+        ({"net": {"use": "cnn", "patch": 8}}, SettingsError, "cnn takes no patch"),
         ({"qat": {"use": "nvfp5"}}, UnknownName, "did you mean 'nvfp4'"),
         ({"qat": {"use": "nvfp4", "skip": ["nothing.*"]}}, SettingsError, "fits no layer"),
         ({"training": {"epocs": 3}}, SettingsError, "did you mean 'epochs'"),

@@ -102,7 +102,10 @@ def net_of(run: Run) -> tuple[nn.Module, Quantized]:
 
 def built(recipe: TrainRecipe, image: int) -> tuple[nn.Module, Quantized]:
     """The recipe's net with its first weights, and its layers under the recipe's arithmetic."""
-    net = models.nets.build(recipe.net.use, recipe.net.size, image=image, patch=recipe.net.patch, seed=recipe.seed)
+    given = recipe.net
+    net = models.nets.build(
+        given.use, given.size, image=image, patch=given.patch, dropout=given.dropout, seed=recipe.seed
+    )
     skip = models.nets.unquantized(recipe.net.use) if recipe.qat.skip is None else recipe.qat.skip
     return net, quantize(net, recipe.qat.use, skip=skip, attention=recipe.qat.attention, seed=recipe.seed)
 

@@ -22,6 +22,12 @@ class NetSettings(Settings):
     use: str = Field(description="name of the net, such as 'swin'")
     size: str = Field("500k", description="its budget of parameters")
     patch: int | None = Field(None, description="pixels along a side of a transformer's patch; 16 if absent")
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="of cnn, vit and swin: chance of leaving out values in training; the study's if absent",
+    )
 
 
 class Arithmetic(Settings):

@@ -50,7 +50,7 @@ def positions(name: str, size: str, image: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "size"), [(n, s) for n in COUNTS for s in BUDGETS])
-def test_the_nets_of_the_study_have_its_parameters_to_the_last(name, size):
+def test_the_given_the_study_have_its_parameters_to_the_last(name, size):
     assert count(nets.build(name, size, seed=0)) == COUNTS[name][size]
 
 
@@ -168,12 +168,45 @@ def test_a_side_that_does_not_divide_is_refused_with_one_that_does(name, size, i
 
 
 @pytest.mark.parametrize(
-    ("name", "patch", "said"), [("swin", 12, "patch = 12 is not one of swin's, 4, 8, 16"), ("cnn", 8, "patch = 8, but cnn has no patches"),
+    ("name", "patch", "said"), [("swin", 12, "patch = 12 is not one of swin's, 4, 8, 16"), ("cnn", 8, "patch = 8, but cnn takes no patch"),
      ("vit", 0, "patch")],
 )  # fmt: skip
 def test_a_patch_that_a_net_does_not_have_is_refused(name, patch, said):
     with pytest.raises(SettingsError, match=said):
         nets.build(name, "500k", image=96, patch=patch, seed=0)
+
+
+@pytest.mark.parametrize(("name", "usual"), [("cnn", 0.5), ("vit", 0.1), ("swin", 0.1)])
+def test_dropout_as_given_changes_training_alone(name, usual):
+    unsaid, said, none = (
+        nets.build(name, "500k", image=64, seed=1, **given) for given in ({}, {"dropout": usual}, {"dropout": 0})
+    )
+    images = torch.rand(4, 3, 64, 64)
+    logits = [torch.random.manual_seed(3) and net(images) for net in (unsaid, said, none, none)]
+    assert torch.equal(logits[0], logits[1]) and not torch.equal(logits[0], logits[2])
+    torch.random.manual_seed(4)
+    assert torch.equal(none(images), logits[3])  # nothing is drawn
+    assert all(torch.equal(a, b) for a, b in zip(unsaid.parameters(), none.parameters(), strict=True))
+    assert nets.describe(none)["dropout"] == 0 and "dropout" not in nets.describe(unsaid)
+
+
+def test_without_dropout_a_transformer_trains_on_what_it_is_judged_by():
+    net = nets.build(
+        "swin", "500k", image=64, dropout=0, seed=1
+    )  # no batch norm: no other difference between the modes
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(net(images), net.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "dropout", "said"),
+    [("depthwise", 0.1, "dropout = 0.1, but depthwise takes no dropout"), ("monai-unet", 0.0, "takes no dropout"),
+     ("vit", 1, "less than 1"), ("vit", -0.1, "greater than or equal to 0")],
+)  # fmt: skip
+def test_a_dropout_that_a_net_does_not_have_is_refused(name, dropout, said):
+    size = nets.sizes(name)[0]
+    with pytest.raises(SettingsError, match=said):
+        nets.build(name, size, image=64, dropout=dropout, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def test_without_monai_the_error_says_how_to_get_it(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "monai"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "monai", None)
-    with pytest.raises(ModelError, match="pip install monai"):
+    with pytest.raises(ModelError, match="pip install netweight.monai"):
         nets.build("monai-unet", "500k", seed=0)
 
 
@@ -31,7 +31,7 @@ def test_what_is_known_of_them_needs_no_monai():
 
 @pytest.fixture
 def monai():
-    pytest.importorskip("monai", reason="MONAI is not installed: pip install -c constraints.txt monai einops")
+    pytest.importorskip("monai", reason="MONAI is not installed: pip install -c constraints.txt -e '.[monai]'")
 
 
 @pytest.mark.parametrize(("name", "size"), [(n, s) for n in ("monai-unet", "monai-swinunetr") for s in nets.sizes(n)])

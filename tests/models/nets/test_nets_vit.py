@@ -96,7 +96,7 @@ def test_a_patchs_token_is_decoded_where_the_patch_was(patch):
 
 
 def test_samples_skip_a_branch_as_often_as_they_should_and_the_mean_stays():
-    block = Block(nn.Identity(), 16, 32, drop=0.3).train()
+    block = Block(nn.Identity(), 16, 32, dropout=0.1, drop=0.3).train()
     torch.manual_seed(0)
     kept = block._kept(torch.ones(20_000, 2, 3))
     assert torch.equal(kept, kept[:, :1, :1].expand_as(kept))

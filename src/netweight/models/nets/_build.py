@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +35,16 @@ def unquantized(name: str) -> tuple[str, ...]:
     return tuple(_file(name).UNQUANTIZED)
 
 
-def build(name: str, size: str, *, image: int = 256, channels: int = 3, patch: int | None = None, seed: int) -> Net:
+def build(
+    name: str,
+    size: str,
+    *,
+    image: int = 256,
+    channels: int = 3,
+    patch: int | None = None,
+    dropout: float | None = None,
+    seed: int,
+) -> Net:
     """A net in training mode, on the CPU, in float32.
 
     Args:
@@ -42,31 +52,35 @@ def build(name: str, size: str, *, image: int = 256, channels: int = 3, patch: i
       image: side of the square images, pixels. channels: of the images.
       patch: pixels along a side of a patch, of vit and swin: 4, 8 or 16. None is the study's 16; half of it gives an image of half
         the side as many tokens.
-      seed: of the initial weights, which are a function of these six arguments; torch's own generators are left as they were.
+      dropout: of cnn, vit and swin, the chance in [0, 1) with which what a layer gives is left out in training; of vit and swin also
+        that with which a sample skips the last block, falling to 0 at the first. None is the study's: .5 for cnn, .1 for vit and swin.
+      seed: of the initial weights, which are a function of the other arguments but dropout; torch's own generators are left as they were.
     Returns:
       Images (B, channels, S, S), logits (B, 1, S, S).
     Raises:
-      UnknownName: no such net, or no such size of it. SettingsError: an image side or a patch that the net cannot take.
+      UnknownName: no such net, or no such size of it. SettingsError: an image side, a patch or a dropout that the net cannot take.
       ModelError: the net is MONAI's, and MONAI is not installed.
     """
-    values = {"name": name, "size": size, "image": image, "channels": channels, "patch": patch, "seed": seed}
+    options = {key: value for key, value in (("patch", patch), ("dropout", dropout)) if value is not None}
+    values = {"name": name, "size": size, "image": image, "channels": channels, "seed": seed, **options}
     description = settings.parse(Description, values, "net")
     file = _file(name)
     if size not in file.SIZES:
         raise UnknownName(f"size {size!r} is not one of {name}'s, {', '.join(file.SIZES)}{nearest(size, file.SIZES)}")
-    patches: tuple[int, ...] = getattr(file, "PATCHES", ())
-    if patch is not None and patch not in patches:
-        can = f" is not one of {name}'s, {', '.join(map(str, patches))}" if patches else f", but {name} has no patches"
-        raise SettingsError(f"patch = {patch}{can}")
+    for key, value in options.items():
+        if key not in inspect.signature(file.make).parameters:
+            raise SettingsError(f"{key} = {value}, but {name} takes no {key}")
+    if patch is not None and patch not in file.PATCHES:
+        raise SettingsError(f"patch = {patch} is not one of {name}'s, {', '.join(map(str, file.PATCHES))}")
     with torch.random.fork_rng(devices=()), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed would reach GPUs too
-        net = file.make(size, image, channels, **({} if patch is None else {"patch": patch}))
+        net = file.make(size, image, channels, **options)
     net.description = description
     return net
 
 
 def describe(net: nn.Module) -> dict[str, Any]:
-    """name, size, image, channels, seed and, where one was given, patch: what ``build`` made the net from.
+    """name, size, image, channels, seed and, where given, patch and dropout: what ``build`` made the net from.
 
     Raises: ModelError: ``build`` did not make it.
     """

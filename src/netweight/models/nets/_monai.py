@@ -27,6 +27,6 @@ def monai_nets() -> ModuleType:
         import monai.networks.nets as found  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ModelError(
-            f"this net is MONAI's, which cannot be imported ({error}): pip install monai einops"
+            f"this net is MONAI's, which cannot be imported ({error}): pip install netweight[monai]"
         ) from error
     return found

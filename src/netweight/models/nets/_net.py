@@ -21,6 +21,12 @@ class Description(Settings):
     patch: int | None = Field(
         None, gt=0, description="pixels along a side of a transformer's patch; the study's if absent"
     )
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="chance with which what a layer gives is left out in training; the study's if absent",
+    )
     seed: int = Field(ge=0, description="of the initial weights")
 
 

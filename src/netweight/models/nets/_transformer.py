@@ -22,8 +22,7 @@ from netweight.models.nets._net import Net
 
 PATCH = 16  # pixels along a side, of the study
 PATCHES = (4, 8, PATCH)
-DROPOUT = 0.1
-DEEPEST_DROP = 0.1  # chance that a sample skips the last block; 0 at the first, and linear between
+DROPOUT = 0.1  # also the chance that a sample skips the last block; 0 at the first, and linear between
 UNQUANTIZED = ("patches.*", "decoder.*")
 
 
@@ -50,11 +49,11 @@ class Patches(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP, each on a norm's output and added to the stream."""
 
-    def __init__(self, attention: nn.Module, dim: int, hidden: int, drop: float) -> None:
+    def __init__(self, attention: nn.Module, dim: int, hidden: int, dropout: float, drop: float) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(dim), attention
         self.norm2, self.fc1, self.fc2 = nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        self.dropout, self.drop = Dropout(DROPOUT), drop
+        self.dropout, self.drop = Dropout(dropout), drop
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self._kept(self.dropout(self.attention(self.norm1(x))))
@@ -102,21 +101,22 @@ class Transformer(Net):
         leading: int,
         patch: int,
         multiple: int,
+        dropout: float,
     ) -> None:
         """
         Args:
           attention: gives each block's, from the tokens along a side of the grid. patch: pixels along a side, one of ``PATCHES``.
-          multiple: of which the image's side must be.
+          multiple: of which the image's side must be. dropout: chance in [0, 1) of values, and of the last block.
         """
         super().__init__(image, channels, multiple=multiple)
         grid, dim = image // patch, size.dim
         self.patches = Patches(channels, dim, patch)
         self.leading = nn.Parameter(torch.empty(1, leading, dim)) if leading else None
         self.positions = nn.Parameter(torch.empty(1, leading + grid**2, dim))
-        self.dropout = Dropout(DROPOUT)
-        drops = torch.linspace(0, DEEPEST_DROP, size.depth).tolist()
+        self.dropout = Dropout(dropout)
+        drops = torch.linspace(0, dropout, size.depth).tolist()
         pairs = zip(attention(grid), drops, strict=True)
-        self.blocks = nn.ModuleList(Block(each, dim, size.mlp * dim, drop) for each, drop in pairs)
+        self.blocks = nn.ModuleList(Block(each, dim, size.mlp * dim, dropout, drop) for each, drop in pairs)
         self.norm, self.decoder = nn.LayerNorm(dim), Decoder(dim, grid, patch)
         initialise(self)
         for table in (self.leading, self.positions):

@@ -30,8 +30,8 @@ class Size:
 SIZES = {"500k": Size(4, 64), "4m": Size(6, 128), "15m": Size(7, 224)}
 
 
-def make(size: str, image: int, channels: int) -> Net:
-    return CNN(SIZES[size], image, channels)
+def make(size: str, image: int, channels: int, dropout: float = DROPOUT) -> Net:
+    return CNN(SIZES[size], image, channels, dropout)
 
 
 class Stage(nn.Module):
@@ -46,8 +46,8 @@ class Stage(nn.Module):
         return self.dropout(self.activation(self.norm(self.conv(x))))
 
 
-def down(inputs: int, width: int, activation: nn.Module) -> Stage:
-    return Stage(nn.Conv2d(inputs, width, 4, stride=2, padding=1), width, activation, DROPOUT)
+def down(inputs: int, width: int, activation: nn.Module, dropout: float) -> Stage:
+    return Stage(nn.Conv2d(inputs, width, 4, stride=2, padding=1), width, activation, dropout)
 
 
 def up(inputs: int, width: int) -> Stage:
@@ -57,12 +57,12 @@ def up(inputs: int, width: int) -> Stage:
 class CNN(Net):
     """Each ``down`` and ``up`` halves and doubles the side; from the second on, ``up`` also reads what was skipped."""
 
-    def __init__(self, size: Size, image: int, channels: int) -> None:
+    def __init__(self, size: Size, image: int, channels: int, dropout: float) -> None:
         super().__init__(image, channels, multiple=2**size.stages)
         width = size.width
-        self.first = down(channels, width, nn.LeakyReLU(0.2))
-        self.down = nn.ModuleList(down(width, width, nn.ReLU()) for _ in range(size.stages - 2))
-        self.bottleneck = down(width, width, nn.ReLU())
+        self.first = down(channels, width, nn.LeakyReLU(0.2), dropout)
+        self.down = nn.ModuleList(down(width, width, nn.ReLU(), dropout) for _ in range(size.stages - 2))
+        self.bottleneck = down(width, width, nn.ReLU(), dropout)
         self.up = nn.ModuleList(up(width if level == 0 else 2 * width, width) for level in range(size.stages - 1))
         self.last = nn.ConvTranspose2d(2 * width, 1, 4, stride=2, padding=1)
         initialise(self)

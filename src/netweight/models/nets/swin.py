@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from netweight.models.nets._attention import Attention
 from netweight.models.nets._initial import TABLE_STD
 from netweight.models.nets._net import Net
-from netweight.models.nets._transformer import PATCH, PATCHES, UNQUANTIZED, Size, Transformer
+from netweight.models.nets._transformer import DROPOUT, PATCH, PATCHES, UNQUANTIZED, Size, Transformer
 
 __all__ = ["PATCHES", "SIZES", "SUMMARY", "UNQUANTIZED", "make"]
 
@@ -28,7 +28,7 @@ SIZES = {
 MASKED = -100.0  # added to the score of tokens that a shift brought side by side from opposite borders
 
 
-def make(size: str, image: int, channels: int, patch: int = PATCH) -> Net:
+def make(size: str, image: int, channels: int, patch: int = PATCH, dropout: float = DROPOUT) -> Net:
     row = SIZES[size]
 
     def attention(grid: int) -> Sequence[Attention]:
@@ -38,7 +38,9 @@ def make(size: str, image: int, channels: int, patch: int = PATCH) -> Net:
 
     several = image > row.window * patch
     multiple = row.window * patch if several else patch
-    return Transformer(row, image, channels, attention=attention, leading=0, patch=patch, multiple=multiple)
+    return Transformer(
+        row, image, channels, attention=attention, leading=0, patch=patch, multiple=multiple, dropout=dropout
+    )
 
 
 class WindowAttention(Attention):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from netweight.models.nets._attention import Attention
 from netweight.models.nets._net import Net
-from netweight.models.nets._transformer import PATCH, PATCHES, UNQUANTIZED, Size, Transformer
+from netweight.models.nets._transformer import DROPOUT, PATCH, PATCHES, UNQUANTIZED, Size, Transformer
 
 __all__ = ["PATCHES", "SIZES", "SUMMARY", "UNQUANTIZED", "make"]
 
@@ -19,10 +19,12 @@ SIZES = {
 }
 
 
-def make(size: str, image: int, channels: int, patch: int = PATCH) -> Net:
+def make(size: str, image: int, channels: int, patch: int = PATCH, dropout: float = DROPOUT) -> Net:
     row = SIZES[size]
 
     def attention(_: int) -> list[Attention]:
         return [Attention(row.dim, row.heads) for _ in range(row.depth)]
 
-    return Transformer(row, image, channels, attention=attention, leading=1, patch=patch, multiple=patch)
+    return Transformer(
+        row, image, channels, attention=attention, leading=1, patch=patch, multiple=patch, dropout=dropout
+    )
