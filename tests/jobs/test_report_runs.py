@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,16 @@ def test_every_operand_is_looked_at_and_the_same_is_seen_again(runs, found):
     assert all((before[name] == tensor).all() for name, tensor in net.state_dict().items()) and not net.training
     base = found[0][0].looked
     assert base.rounding == () and base.oscillating == {} and len(base.attention) == 10
+
+
+def test_weights_are_watched_at_the_rate_with_which_the_last_pass_began(runs, monkeypatch):
+    rates, kept = [], _look.optimizer
+    monkeypatch.setattr(_look, "optimizer", lambda *given, lr: rates.append(lr) or kept(*given, lr=lr))
+    for passes, rate in (([0.0], 2e-3), ([3e-4, 1e-4, 0.0], 1e-4)):  # a cosine has come down to 0 at the end
+        rows = [{"rate": value} for value in passes]
+        run = replace(runs[1], training={**runs[1].training, "history": {"rows": rows}})
+        _look.look(run, *_runs.net_of(runs[1]), *_runs.slices_of(runs[1]))
+        assert rates[-1] == rate
 
 
 def test_slices_are_spread_evenly():

@@ -18,7 +18,7 @@ from netweight.evidence import Looked
 from netweight.jobs._runs import Run
 from netweight.models import nets
 from netweight.provenance import derived_seed
-from netweight.train import Drawn, OscillationReset, Quantized, Reset, bce_tversky, diagnose, handle
+from netweight.train import Drawn, OscillationReset, Quantized, Reset, bce_tversky, diagnose, handle, optimizer
 
 SLICES = 16  # for what rounding does, and a step's batch where weights are watched
 ATTENDED = 4  # slices whose attention is looked at
@@ -58,18 +58,18 @@ def _oscillating(run: Run, net: nn.Module, slices: Segmentation, split: Split) -
         return {}
     rates = [row["rate"] for row in run.training["history"]["rows"]]
     settings = run.recipe.training
-    kind = torch.optim.Adamax if settings.optimizer == "adamax" else torch.optim.AdamW
     wanted = [p for p in quantized.module.parameters() if p.requires_grad]
-    optimizer = kind(wanted, lr=rates[-1] if rates else settings.lr, weight_decay=settings.weight_decay)
+    began = rates[-2] if len(rates) > 1 else settings.lr  # with which the last pass began: a cosine ends it at 0
+    stepping = optimizer(wanted, settings, lr=began)
     watch = OscillationReset(quantized, Reset(start=SETTLING, every=WINDOW + 1, window=WINDOW, threshold=THRESHOLD))
     numbers, count = spread(split.train, SLICES * 4), 0
     for step in range(SETTLING + WINDOW):
         quantized.step = step
         batch = [numbers[(step * SLICES + k) % len(numbers)] for k in range(min(SLICES, len(numbers)))]
-        optimizer.zero_grad(set_to_none=True)
+        stepping.zero_grad(set_to_none=True)
         _loss(run, quantized.module, slices, batch, step).backward()
         nn.utils.clip_grad_norm_(wanted, settings.clip)
-        optimizer.step()
+        stepping.step()
         count += watch.after_step()
     total = sum(layer.weight.numel() for layer in quantized.weights().values())  # pyright: ignore[reportCallIssue]
     return {"share": count / total, "threshold": THRESHOLD, "window": WINDOW}

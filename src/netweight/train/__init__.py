@@ -4,6 +4,7 @@ from netweight.train._diagnose import Diagnosis, diagnose
 from netweight.train._hooks import hooks
 from netweight.train._loop import EVALUATED, STATE, History, Hook, Lesson, fit
 from netweight.train._objective import bce_tversky, distillation
+from netweight.train._optimizer import optimizer
 from netweight.train._oscillation import OscillationReset
 from netweight.train._qat import Operand, Qat, Reset, catalogue, recipe
 from netweight.train._quantize import Quantized, Row, handle, quantize
@@ -37,6 +38,7 @@ __all__ = [
     "handle",
     "hooks",
     "load_recipe",
+    "optimizer",
     "quantize",
     "recipe",
 ]

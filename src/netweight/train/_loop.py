@@ -25,6 +25,7 @@ from netweight.progress import Progress, silent
 from netweight.provenance import derived_seed
 from netweight.train._blame import first_not_finite
 from netweight.train._objective import bce_tversky, distillation
+from netweight.train._optimizer import optimizer
 from netweight.train._pace import Pace
 from netweight.train._settings import Training
 
@@ -125,8 +126,7 @@ class _Run:
         self.lesson, self.settings, self.seed = lesson, settings, seed
         self.module = lesson.module
         wanted = [p for p in self.module.parameters() if p.requires_grad]
-        kind = torch.optim.Adamax if settings.optimizer == "adamax" else torch.optim.AdamW
-        self.optimizer = kind(wanted, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.optimizer = optimizer(wanted, settings)
         self.parameters, self.pace, self.history = wanted, Pace(), History()
         self.device = wanted[0].device if wanted else torch.device("cpu")
         self.half, self.said = models.bf16_or_why_not(settings.precision, self.device.type)
