@@ -20,7 +20,7 @@ from _numbers import about, cell, keep, spread
 from torch import nn
 
 from netweight import models, provenance
-from netweight.train import bce_tversky, quantize
+from netweight.train import Training, bce_tversky, optimizer, quantize
 
 RECIPES = ("baseline", "nvfp4-forward", "nvfp4", "nvfp4-2d-rht", "nvfp4-2d-rht-sr", "nvfp4-sr")
 NETS = ("cnn", "vit", "swin", "depthwise", "efficientnet")
@@ -32,7 +32,7 @@ class Stepper:
     def __init__(self, name: str, size: str, image: int, recipe: str) -> None:
         self.net = models.nets.build(name, size, image=image, seed=0).train()
         self.quantized = quantize(self.net, recipe, skip=models.nets.unquantized(name), seed=0)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-4)
+        self.optimizer = optimizer(list(self.net.parameters()), Training(optimizer="adamw", lr=1e-4))
         self.count = 0
 
     def step(self, images: torch.Tensor, masks: torch.Tensor) -> float:

@@ -130,14 +130,19 @@ def test_every_operand_is_looked_at_and_the_same_is_seen_again(runs, found):
     assert base.rounding == () and base.oscillating == {} and len(base.attention) == 10
 
 
-def test_weights_are_watched_at_the_rate_with_which_the_last_pass_began(runs, monkeypatch):
+@pytest.mark.parametrize(
+    ("schedule", "ends", "rate"),
+    [("cosine", [3e-4, 1e-4, 0.0], 1e-4), ("cosine", [0.0], 2e-3), ("plateau", [2e-3, 2e-3, 1e-3], 1e-3), ("plateau", [], 2e-3)],
+)  # fmt: skip
+def test_weights_are_watched_at_a_rate_of_the_last_pass_that_is_not_0(schedule, ends, rate, runs, monkeypatch):
     rates, kept = [], _look.optimizer
     monkeypatch.setattr(_look, "optimizer", lambda *given, lr: rates.append(lr) or kept(*given, lr=lr))
-    for passes, rate in (([0.0], 2e-3), ([3e-4, 1e-4, 0.0], 1e-4)):  # a cosine has come down to 0 at the end
-        rows = [{"rate": value} for value in passes]
-        run = replace(runs[1], training={**runs[1].training, "history": {"rows": rows}})
-        _look.look(run, *_runs.net_of(runs[1]), *_runs.slices_of(runs[1]))
-        assert rates[-1] == rate
+    run = runs[1]
+    settings = run.recipe.training.model_copy(update={"schedule": schedule})
+    history = {"rows": [{"rate": value} for value in ends]}
+    run = replace(run, recipe=replace(run.recipe, training=settings), training={**run.training, "history": history})
+    _look.look(run, *_runs.net_of(runs[1]), *_runs.slices_of(runs[1]))
+    assert rates == [rate]
 
 
 def test_slices_are_spread_evenly():

@@ -59,8 +59,8 @@ def _oscillating(run: Run, net: nn.Module, slices: Segmentation, split: Split) -
     rates = [row["rate"] for row in run.training["history"]["rows"]]
     settings = run.recipe.training
     wanted = [p for p in quantized.module.parameters() if p.requires_grad]
-    began = rates[-2] if len(rates) > 1 else settings.lr  # with which the last pass began: a cosine ends it at 0
-    stepping = optimizer(wanted, settings, lr=began)
+    last = -2 if settings.schedule == "cosine" else -1  # rates are those of a pass's end, where a cosine's last is 0
+    stepping = optimizer(wanted, settings, lr=rates[last] if len(rates) >= -last else settings.lr)
     watch = OscillationReset(quantized, Reset(start=SETTLING, every=WINDOW + 1, window=WINDOW, threshold=THRESHOLD))
     numbers, count = spread(split.train, SLICES * 4), 0
     for step in range(SETTLING + WINDOW):

@@ -50,7 +50,7 @@ def positions(name: str, size: str, image: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "size"), [(n, s) for n in COUNTS for s in BUDGETS])
-def test_the_given_the_study_have_its_parameters_to_the_last(name, size):
+def test_the_nets_of_the_study_have_its_parameters_to_the_last(name, size):
     assert count(nets.build(name, size, seed=0)) == COUNTS[name][size]
 
 
@@ -191,9 +191,7 @@ def test_dropout_as_given_changes_training_alone(name, usual):
 
 
 def test_without_dropout_a_transformer_trains_on_what_it_is_judged_by():
-    net = nets.build(
-        "swin", "500k", image=64, dropout=0, seed=1
-    )  # no batch norm: no other difference between the modes
+    net = nets.build("swin", "500k", image=64, dropout=0, seed=1)  # it has no batch norm, by which modes would differ
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(net(images), net.eval()(images))
 
