@@ -9,8 +9,7 @@ import pytest
 
 from netweight.errors import DataError
 from netweight.study import anova
-from netweight.study._anova import BALANCED, UNBALANCED, _balanced
-from netweight.study._least_squares import components
+from netweight.study._anova import MISSING, WHOLE
 
 FACTORS = ("net", "scale", "recipe")
 LEVELS = {"net": ("cnn", "vit", "swin", "depth"), "scale": ("small", "large"), "recipe": ("r1", "r2", "r3")}
@@ -21,21 +20,23 @@ GONE = (5, 40, 41, 42, 60)  # runs that are missing
 PLANTED = {("net",): 0.375, ("scale",): 0.16, ("net", "scale"): 0.09}  # mean squares of the three
 
 
-def table(seeds: int, noise: float, rng: np.random.Generator, *, shift: float = 0.0):
-    """Runs of the whole grid; the seeds share a shift, so that cells of one seed are alike. Recipes do nothing."""
+def table(seeds: int, noise: float, rng: np.random.Generator, *, shift: float = 0.0, base: float = 0.0):
+    """Runs of the whole grid. Cells of one seed share a shift, those of a seed, net and scale one more, as runs that are held against
+    the same run of a baseline do. Recipes do nothing."""
     shifts = rng.normal(0, shift, seeds) if shift else np.zeros(seeds)
+    bases = rng.normal(0, base, (4, 2, seeds)) if base else np.zeros((4, 2, seeds))
     rows = []
     for (i, net), (j, scale), recipe in itertools.product(
         enumerate(LEVELS["net"]), enumerate(LEVELS["scale"]), LEVELS["recipe"]
     ):
         for seed in range(seeds):
-            value = 2 + NET[i] + SCALE[j] + BOTH[i, j] + shifts[seed] + rng.normal(0, noise)
+            value = 2 + NET[i] + SCALE[j] + BOTH[i, j] + shifts[seed] + bases[i, j, seed] + rng.normal(0, noise)
             rows.append({"net": net, "scale": scale, "recipe": recipe, "seed": seed, "lost": value})
     return rows
 
 
-def shares(noise: float, shift: float = 0.0):
-    variance = PLANTED | {(): noise**2 + shift**2}
+def shares(noise: float, shift: float = 0.0, base: float = 0.0):
+    variance = PLANTED | {(): noise**2 + shift**2 + base**2}
     return {u: v / sum(variance.values()) for u, v in variance.items()}
 
 
@@ -47,7 +48,7 @@ def test_without_noise_the_planted_shares_come_back():
     found = shared(table(2, 0.0, np.random.default_rng(0)))
     for part in found.parts:
         assert part.share == pytest.approx(shares(0.0).get(part.factors, 0.0), abs=1e-12)
-    assert (found.runs, found.cells, found.missing, found.replicates, found.method) == (48, 24, 0, 2, BALANCED)
+    assert (found.runs, found.cells, found.missing, found.replicates, found.method) == (48, 24, 0, 2, WHOLE)
     assert found.part("scale", "net").name == "net x scale"
 
 
@@ -78,64 +79,75 @@ def test_mean_squares_are_those_of_the_definition():
 
 
 def by_projections(rows):
-    """Type II components from projections on indicators: no contrasts, no least squares."""
-    y = np.array([row["lost"] for row in rows])
-
-    def indicators(names):
-        keys = [tuple(row[name] for name in names) for row in rows]
-        return np.array([[float(key == level) for level in sorted(set(keys), key=str)] for key in keys])
+    """Components by loops over pairs of runs of cells that have several, and projections on indicators."""
+    all_runs = {(tuple(row[name] for name in FACTORS), row["seed"]): row["lost"] for row in rows}
+    runs = {key: value for key, value in all_runs.items() if sum(cell == key[0] for cell, _ in all_runs) > 1}
+    cells, seeds = (sorted({key[i] for key in runs}) for i in (0, 1))
+    # shifts of seeds by going to and fro between the means of cells and of seeds until nothing moves
+    shift, level = dict.fromkeys(seeds, 0.0), dict.fromkeys(cells, 0.0)
+    for _ in range(300):
+        level = {c: np.mean([v - shift[s] for (d, s), v in runs.items() if d == c]) for c in cells}
+        shift = {s: np.mean([v - level[c] for (c, t), v in runs.items() if t == s]) for s in seeds}
+        middle = np.mean(list(shift.values()))
+        shift = {s: value - middle for s, value in shift.items()}
+    middle = np.mean(list(level.values()))
+    y = {(c, s): v - shift[s] - middle for (c, s), v in runs.items()}
+    products = np.zeros((len(cells), len(cells)))
+    for (i, c), (j, d) in itertools.product(enumerate(cells), repeat=2):
+        of_both = [y[c, s] * y[d, t] for s in seeds for t in seeds if s != t and (c, s) in y and (d, t) in y]
+        products[i, j] = np.mean(of_both)
 
     def left(*sets):
         """The residual's projection: onto what is orthogonal to the indicators of these sets of factors."""
-        design = np.concatenate([indicators(()), *map(indicators, sets)], 1)
-        vectors, values, _ = np.linalg.svd(design, full_matrices=False)
-        basis = vectors[:, values > 1e-9 * values[0]]
-        return np.eye(len(y)) - basis @ basis.T
+        columns = [np.ones((len(cells), 1))]
+        for names in sets:
+            keys = [tuple(cell[FACTORS.index(name)] for name in names) for cell in cells]
+            columns.append(np.array([[float(key == level) for level in sorted(set(keys))] for key in keys]))
+        design = np.concatenate(columns, 1)
+        return np.eye(len(cells)) - design @ np.linalg.pinv(design, rcond=1e-10)
 
-    every = left(("seed",), FACTORS)
-    noise = y @ every @ y / np.trace(every)
     found = {}
     for size in range(1, 4):
         for u in itertools.combinations(FACTORS, size):
             rest = [v for k in range(1, 4) for v in itertools.combinations(FACTORS, k) if not set(u) <= set(v)]
-            step = left(("seed",), *rest) - left(("seed",), *rest, u)
-            found[u] = (y @ step @ y - np.trace(step) * noise) / len(y)
-    seeds, without = indicators(("seed",)), left(FACTORS)
-    step = without - every
-    found[()] = noise + (y @ step @ y - np.trace(step) * noise) / np.trace(seeds.T @ without @ seeds)
-    return found
+            step = left(*rest) - left(*rest, u)
+            levels = list(itertools.product(*(LEVELS[name] for name in u)))
+            of = np.array([[float(tuple(c[FACTORS.index(n)] for n in u) == level) for level in levels] for c in cells])
+            unit = np.trace(of.T @ step @ of) / np.prod([1 - 1 / len(LEVELS[n]) for n in u])
+            found[u] = (step * products).sum() / unit
+    within = [np.var([y[c, s] + shift[s] for s in seeds if (c, s) in y], ddof=1) for c in cells]
+    return found | {(): np.mean(within)}
 
 
+@pytest.mark.parametrize("base", [0.0, 1.0])
 @pytest.mark.parametrize("way", ["whole", "missing"])
-def test_components_are_unbiased_and_pure_noise_has_no_share(way):
+def test_components_are_unbiased_and_pure_noise_has_no_share(way, base):
     """300 studies; the mean of an unbiased estimate lies within 4.5 standard errors of the truth. Squares of estimated
     effects would give the recipe, which does nothing, 2 / 72 of the noise: 0.028, far outside."""
     rng = np.random.default_rng(2)
     found: dict[tuple[str, ...], list[float]] = {}
     for _ in range(300 if way == "whole" else 150):
-        rows = table(3, 1.0, rng, shift=0.5)
+        rows = table(3, 1.0, rng, shift=0.5, base=base)
         if way == "missing":
             rows = [row for n, row in enumerate(rows) if n not in GONE]
         for part in shared(rows).parts:
             found.setdefault(part.factors, []).append(part.variance)
-    truth = PLANTED | {("recipe",): 0.0, ("net", "recipe"): 0.0, (): 1.25}
-    if way == "missing":  # squares of type II weigh uneven cells unevenly: what they are without noise
-        still = by_projections([row for n, row in enumerate(table(3, 0.0, rng)) if n not in GONE])
-        assert all(abs(still[u] - PLANTED[u]) < 0.02 for u in PLANTED)
-        truth |= {u: still[u] for u in PLANTED}
+    truth = PLANTED | {("recipe",): 0.0, ("net", "recipe"): 0.0, (): 1.25 + base**2}
     for u, want in truth.items():
         values = np.array(found[u])
         assert abs(values.mean() - want) < 4.5 * values.std() / np.sqrt(len(values)), u
     assert abs(np.mean(found["recipe",])) < 0.014
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
+@pytest.mark.parametrize(
+    "seeds, base, gone", [(3, 0.0, ()), (5, 0.0, ()), (3, 0.7, ()), (3, 0.7, (7,)), (5, 0.7, GONE)]
+)
+def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds, base, gone):
     """200 studies: .95 has a standard deviation of .015. What is at its bound, 0, is held more often."""
     rng, hits = np.random.default_rng(seeds), {}
-    want = shares(0.7, 0.5) | {("recipe",): 0.0}
+    want = shares(0.7, 0.5, base) | {("recipe",): 0.0}
     for _ in range(200):
-        found = shared(table(seeds, 0.7, rng, shift=0.5))
+        found = shared([row for n, row in enumerate(table(seeds, 0.7, rng, shift=0.5, base=base)) if n not in gone])
         for u, share in want.items():
             part = found.part(*u)
             hits[u] = hits.get(u, 0) + (part.low - 1e-12 <= share <= part.high + 1e-12)
@@ -144,33 +156,18 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
 
 
 @pytest.mark.parametrize("left_out", [(), GONE, tuple(range(0, 72, 7))])
-def test_least_squares_are_the_components_that_projections_give(left_out):
-    rows = [row for n, row in enumerate(table(3, 0.7, np.random.default_rng(4), shift=0.5)) if n not in left_out]
-    cells = {(r["net"], r["scale"], r["recipe"], str(r["seed"])): r["lost"] for r in rows}
-    found, want = components(cells, [*LEVELS.values(), tuple("012")], FACTORS), by_projections(rows)
-    assert found == pytest.approx(want, rel=1e-9, abs=1e-12) and len(found) == 8
-    if left_out:
-        assert {part.factors: part.variance for part in shared(rows).parts} == pytest.approx(want, rel=1e-9, abs=1e-12)
-
-
-def test_a_complete_grid_by_least_squares_agrees_with_the_mean_squares():
-    """Exactly so where one factor makes all the noise its own; of three factors, always for the seed."""
+def test_components_are_those_that_projections_give(left_out):
     rng = np.random.default_rng(4)
-    one_factor = {(net, str(seed)): rng.normal(i, 1) + seed for i, net in enumerate("abc") for seed in range(4)}
-    three = {(*key, str(s)): rng.normal(0, 1) + s for key in itertools.product(*LEVELS.values()) for s in range(3)}
-    for cells, factors, shared_by_both in ((one_factor, ("net",), [("net",), ()]), (three, FACTORS, [()])):
-        levels = [tuple(dict.fromkeys(key[i] for key in cells)) for i in range(len(factors) + 1)]
-        one, other = (way(cells, levels, factors) for way in (_balanced, components))
-        assert set(one) == set(other)
-        for u in shared_by_both:
-            assert one[u] == pytest.approx(other[u], rel=1e-9), u
+    rows = [row for n, row in enumerate(table(3, 0.7, rng, shift=0.5, base=0.4)) if n not in left_out]
+    found = {part.factors: part.variance for part in shared(rows).parts}
+    assert found == pytest.approx(by_projections(rows), rel=1e-9, abs=1e-12) and len(found) == 8
 
 
 def test_missing_runs_are_counted_and_said():
     rows = [row for n, row in enumerate(table(3, 0.1, np.random.default_rng(5))) if n % 11]
     rows[3] = rows[3] | {"lost": None}  # a failed run
     found = shared(rows)
-    assert found.method == UNBALANCED and found.missing == 72 - len(rows) + 1 and found.runs == len(rows) - 1
+    assert found.method == MISSING and found.missing == 72 - len(rows) + 1 and found.runs == len(rows) - 1
     assert found.part("net").share == pytest.approx(shares(0.1)["net",], abs=0.05)
     assert f"{found.missing} runs are missing; shares are from" in " ".join(found.words().split())
 

@@ -6,12 +6,12 @@ mean variance over seeds within a cell. Source: I. Sobol', Mathematics and Compu
 
 **Noise floor.** The square of an estimated effect holds the seeds' noise as well: with few seeds every factor seems to matter. Here V_u
 is the mean over pairs of *different* seeds i, j of mean_cells(f_u from seed i * f_u from seed j). Noise of different seeds is
-independent, so this is unbiased (the method of moments), whatever cells of one seed have in common. It can fall below 0
-for an effect that is not there; ``variance`` keeps that, shares are cut to 0..1.
+independent, so this is unbiased (the method of moments), whatever cells of one seed have in common, such as a baseline's run that all
+recipes are held against. It can fall below 0 for an effect that is not there; ``variance`` keeps that, shares are cut to 0..1.
 
-**Missing runs.** Where not every cell has the same seeds there is no such table, and least squares takes its place: the squares that an effect
-explains after all effects that do not contain it (type II), less those that noise alone would, over the number of runs. Effects
-then overlap, so shares are of the sum of the components; ``method`` says which was used.
+**Missing runs.** Two cells are held against each other over the seeds that they have, and cells of one seed are left out. Where a
+combination has no cell at all, effects overlap, and each is what it explains after all that do not contain it (type II; ``_components``); shares
+are of the sum of the components, which in a whole grid is the variance between runs.
 
 **Intervals** are about other seeds, the grid being given: jackknife over seeds with Student's t. Fewer than 3 seeds give none. At 3
 and 5 seeds they hold the truth about 95 % of the time (tests/study/test_anova.py), where a bootstrap of so few seeds is far too narrow.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +29,14 @@ import numpy as np
 from scipy import stats
 
 from netweight.errors import DataError
-from netweight.study._least_squares import Effect, components, effects
+from netweight.study._components import Cells, Effect, components
 from netweight.study._table import cells_of
 
 LEVEL = 0.95
 WIDTH = 80
-BALANCED = "mean squares of a complete grid, noise floor removed by pairs of different seeds"
-UNBALANCED = "least squares, each effect after all that do not contain it (type II), noise floor removed"
-Cells = dict[tuple[str, ...], float]
+SAME = 1e-24  # of the largest square: what float64 leaves of values that are all alike
+WHOLE = "mean squares of a complete grid, noise floor removed by pairs of different seeds"
+MISSING = "pairs of different seeds that the cells have, each effect after all that do not contain it (type II)"
 Shares = dict[Effect, float]
 
 
@@ -101,18 +101,16 @@ def anova(table: Sequence[Mapping[str, Any]], *, factors: Sequence[str], value: 
     levels = [list(dict.fromkeys(key[i] for key in cells)) for i in range(len(factors) + 1)]
     _check(factors, replicate, levels)
     grid = len(list(itertools.product(*levels)))
-    whole = len(cells) == grid
-    estimate = _balanced if whole else components
-    found = estimate(cells, levels, factors)
+    found = components(cells, levels, factors)
     total = sum(found.values())
-    if not total > 0:
+    if not total > SAME * max(number**2 for number in cells.values()):
         raise DataError(f"{value} does not vary over {len(cells)} runs: there is nothing to share out")
-    bounds = _jackknife(cells, levels, factors, estimate)
+    bounds = _jackknife(cells, levels, factors, found)
     parts = tuple(
         Part(" x ".join(u) or replicate, u, variance, _cut(variance / total), *bounds.get(u, (None, None)))
         for u, variance in found.items()
     )
-    method = BALANCED if whole else UNBALANCED
+    method = WHOLE if len(cells) == grid else MISSING
     seen = len({key[:-1] for key in cells})
     return Anova(value, parts, total, len(cells), seen, grid - len(cells), len(levels[-1]), method)
 
@@ -129,25 +127,8 @@ def _check(factors: Sequence[str], replicate: str, levels: Sequence[Sequence[str
         raise DataError(f"one {replicate} cannot tell an effect from noise; at least 2 are needed, 3 for intervals")
 
 
-def _balanced(cells: Cells, levels: Sequence[Sequence[str]], factors: Sequence[str]) -> Shares:
-    """Unbiased V_u of every effect, and under () the mean variance over seeds."""
-    y = np.array([cells[key] for key in itertools.product(*levels)]).reshape([len(found) for found in levels])
-    seeds = y.shape[-1]
-    found: Shares = {}
-    for u in effects(factors):
-        f = y
-        for axis, name in enumerate(factors):
-            mean = f.mean(axis, keepdims=True)
-            f = f - mean if name in u else mean
-        found[u] = float((f.sum(-1) ** 2 - (f**2).sum(-1)).mean() / (seeds * (seeds - 1)))
-    return found | {(): float(y.var(-1, ddof=1).mean())}
-
-
-Estimate = Callable[[Cells, Sequence[Sequence[str]], Sequence[str]], Shares]
-
-
 def _jackknife(
-    cells: Cells, levels: Sequence[Sequence[str]], factors: Sequence[str], estimate: Estimate
+    cells: Cells, levels: Sequence[Sequence[str]], factors: Sequence[str], whole: Shares
 ) -> dict[Effect, tuple[float | None, float | None]]:
     """Bounds of the shares, from leaving out each seed; none for fewer than 3 seeds, or where less than that leaves nothing."""
     seeds = levels[-1]
@@ -157,14 +138,13 @@ def _jackknife(
     for seed in seeds:
         kept = {key: value for key, value in cells.items() if key[-1] != seed}
         try:
-            found = estimate(kept, [*levels[:-1], [s for s in seeds if s != seed]], factors)
+            found = components(kept, [*levels[:-1], [s for s in seeds if s != seed]], factors)
         except DataError:
             return {}
         total = sum(found.values())
         if not total > 0:
             return {}
         left.append({u: variance / total for u, variance in found.items()})
-    whole = estimate(cells, levels, factors)
     total = sum(whole.values())
     n = len(seeds)
     bounds: dict[Effect, tuple[float | None, float | None]] = {}
