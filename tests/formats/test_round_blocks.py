@@ -361,3 +361,48 @@ def test_what_cannot_be_done_is_said(name, options, message):
 def test_an_unknown_format_offers_the_nearest():
     with pytest.raises(UnknownName, match="nvfp4"):
         formats.round_blocks(random(4, 32), "nvfp5", axis=1)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize(
+    ("name", "signs", "rule"),
+    [(name, None, "amax") for name in NAMES]
+    + [
+        ("nvfp4", SIGNS, "amax"),
+        ("mxfp4", SIGNS, "clip:0.8"),
+        ("nvfp4", None, "four-over-six"),
+        ("nvfp4-2d", None, 0.5),
+    ],
+)
+def test_a_look_inside_shows_what_the_rounding_does(name, signs, rule, rounding):
+    x = random(4, 24, 6, 5, seed=11).to(memory_format=torch.channels_last)
+    axis = (0, 1) if name == "nvfp4-2d" else 1
+    how = {
+        "axis": axis,
+        "rounding": rounding,
+        "seed": 5,
+        "signs": signs,
+        "rule": rule,
+        "samples": 2 if "2d" not in name else 1,
+    }
+    out = formats.round_blocks(x, name, **how)
+    before, after, end = formats.look_at_blocks(x, name, **how)
+    assert before.numel() == after.numel() == end.numel() == x.numel()
+    if signs is None:
+        pairs = [
+            sorted(zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)) for a, b in ((x, out), (before, after))
+        ]
+        assert pairs[0] == pairs[1]
+    else:  # the transform keeps lengths
+        assert (after - before).double().norm() == pytest.approx((out - x).double().norm().item(), rel=1e-5)
+        assert not torch.equal(before.flatten().sort().values, x.flatten().sort().values)
+    assert (after.abs() <= end * (1 + 2**-20)).all()
+
+
+def test_the_end_of_a_block_is_that_of_its_scale_and_not_of_what_lies_in_it():
+    """MXFP4 rounds a largest value of 4.5 down to 4, which cuts nothing off; 7 lies beyond 6."""
+    x = torch.zeros(2, 32)
+    x[0, 0], x[1, 0] = 4.5, 7.0
+    before, after, end = formats.look_at_blocks(x, "mxfp4", axis=1)
+    assert before.flatten().sort().values[-2:].tolist() == [4.5, 7.0]
+    assert after.flatten().sort().values[-2:].tolist() == [4.0, 6.0] and (end == 6).all()

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from netweight.study import paired
-from netweight.study._pairs import fieller, seeds_needed, sign_flip, t_interval
+from netweight.study._pairs import fieller, seeds_for, seeds_needed, sign_flip, t_interval, t_test
 
 
 @pytest.mark.parametrize("n", [2, 5, 12])
@@ -66,16 +66,32 @@ def test_of_many_numbers_random_signs_stand_for_all():
     assert sign_flip(d) == pytest.approx(want, abs=4 * math.sqrt(want * (1 - want) / 100_000))  # of the draws
 
 
-@pytest.mark.parametrize("shift", [0.3, -0.8, 3.0])
-def test_seeds_needed_are_the_fewest_whose_interval_leaves_nothing_out(shift):
+@pytest.mark.parametrize("shift, comparisons", [(0.6, 1), (-0.8, 1), (3.0, 1), (-0.8, 20)])
+def test_seeds_needed_are_the_fewest_with_which_four_studies_of_five_find_it(shift, comparisons):
     d = np.random.default_rng(1).normal(shift, 1, 6)
-    needed = seeds_needed(d)
+    effect = d.mean() / d.std(ddof=1)
+    needed = seeds_needed(d, comparisons)
 
-    def told(n: int) -> bool:
-        low, high = stats.t.interval(0.95, n - 1, d.mean(), d.std(ddof=1) / math.sqrt(n))
-        return low > 0 or high < 0
+    def found(n: int) -> float:
+        edge = stats.t.ppf(1 - 0.025 / comparisons, n - 1)
+        away = stats.nct(n - 1, abs(effect) * math.sqrt(n))
+        return away.sf(edge) + away.cdf(-edge)
 
-    assert needed is not None and [told(n) for n in range(2, needed + 3)] == [False] * (needed - 2) + [True] * 3
+    assert needed is not None and found(needed) >= 0.8 and (needed == 2 or found(needed - 1) < 0.8)
+
+
+def test_that_power_is_how_often_drawn_studies_find_it():
+    needed, rng = seeds_for(0.9, 3), np.random.default_rng(0)
+    studies = rng.normal(0.9, 1, (4000, needed))
+    p = stats.ttest_1samp(studies, 0, axis=1).pvalue
+    assert abs((p < 0.05 / 3).mean() - 0.8) < 0.04
+
+
+@pytest.mark.parametrize("n", [2, 3, 9])
+def test_students_test_is_scipys(n):
+    d = np.random.default_rng(n).normal(0.4, 1, n)
+    assert t_test(d) == pytest.approx(stats.ttest_1samp(d, 0).pvalue, rel=1e-12)
+    assert (t_test(np.zeros(n)), t_test(np.ones(n)), t_test(np.ones(1))) == (1.0, 0.0, None)
 
 
 def test_a_difference_too_small_for_any_number_of_seeds_needs_none():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from netweight import formats
 from netweight.errors import ModelError, SettingsError
 from netweight.models import nets
 from netweight.train import Operand, Qat, Reset, diagnose, handle, quantize
@@ -331,3 +332,23 @@ def test_a_diagnosis_counts_what_is_lost_and_changes_nothing():
     diagnose(quantized, lambda: layer(x))
     layer(x).sum().backward()
     assert torch.equal(first, layer.weight.grad)
+
+
+def test_what_is_diagnosed_are_the_draws_of_that_very_run(monkeypatch):
+    """The error of a gradient that is rounded stochastically between transforms, against what round_blocks gave for it."""
+    layer = nn.Linear(32, 16, bias=False)
+    quantized = quantize(layer, Qat("one gradient", wgrad_g=Operand("nvfp4", "stochastic", hadamard=True)))
+    x, g = (torch.randn(48, n, generator=torch.Generator().manual_seed(n)) for n in (32, 16))
+    whole, made = formats.round_blocks, []
+
+    def keeping(x, *args, **how):
+        made.append((x.clone(), whole(x, *args, **how)))
+        return made[-1][1]
+
+    monkeypatch.setattr(formats, "round_blocks", keeping)
+    (found,) = diagnose(quantized, lambda: layer(x).backward(g))
+    ((before, after),) = made
+    assert found.error == pytest.approx(((after - before).norm() / before.norm()).item(), rel=1e-5)
+    signs = formats.TRANSFORMER_ENGINE_SIGNS
+    nearest = whole(before, "nvfp4", axis=0, signs=signs)
+    assert found.error > 1.2 * ((nearest - before).norm() / before.norm()).item()

@@ -6,7 +6,7 @@ from netweight.formats._minifloat import cast, uncast
 from netweight.formats._packing import check_stored, pack, row_scale, scale_codes, unpack, unpack_bits
 from netweight.formats._qtensor import Params, QTensor, expand
 from netweight.formats._quantize import blocks, cast_scale, encode, fake_quantize, fit, not_finite, quantize
-from netweight.formats._round import TRANSFORMER_ENGINE_SIGNS, Scaling, check_rounding, round_blocks
+from netweight.formats._round import TRANSFORMER_ENGINE_SIGNS, Scaling, check_rounding, look_at_blocks, round_blocks
 
 __all__ = [
     "SCALE_BITS",
@@ -29,6 +29,7 @@ __all__ = [
     "families",
     "fit",
     "get",
+    "look_at_blocks",
     "not_finite",
     "pack",
     "quantize",

@@ -70,6 +70,46 @@ def round_blocks(
     Source: NVFP4: arXiv 2509.25149 and Transformer Engine's order of operations (see ``nvfp4``), which also rounds transformed
       values to bfloat16, and this does not; "four-over-six": arXiv 2512.02010 (with stochastic rounding, its unbiased form).
     """
+    x, plan, request = _prepared(x, format, axis, rounding, signs, rule, samples)
+    result = _destination(x, out)
+    _form(x, request)(result, x, plan, request, rounding == "stochastic", seed, samples)
+    if out is not None and result is not out:
+        return out.copy_(result)
+    return result
+
+
+def look_at_blocks(
+    x: Tensor,
+    format: str,
+    *,
+    axis: int | tuple[int, int],
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    seed: int = 0,
+    signs: tuple[int, ...] | None = None,
+    rule: Rule = "amax",
+    samples: int = 1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What happens inside ``round_blocks`` with the same arguments, in plain torch operations.
+
+    Returns:
+      three tensors of one shape, with x's elements in an order of their own: what is rounded (x, or x after the transform), what it is
+      rounded to, and the largest magnitude on its side of 0 that its block's scale can give.
+    Raises:
+      as ``round_blocks``.
+    """
+    x, plan, request = _prepared(x, format, axis, rounding, signs, rule, samples)
+    return _round_reference.look(x, plan, request, rounding == "stochastic", seed, samples)
+
+
+def _prepared(
+    x: Tensor,
+    format: str,
+    axis: int | tuple[int, int],
+    rounding: str,
+    signs: tuple[int, ...] | None,
+    rule: Rule,
+    samples: int,
+) -> tuple[Tensor, Layout, Request]:
     request = requested(format, rule, signs)
     if rounding not in ("nearest", "stochastic"):
         raise FormatError(f'rounding = {rounding!r}: "nearest" or "stochastic"')
@@ -78,13 +118,7 @@ def round_blocks(
     x = dense(x.detach(), samples)
     if x.numel() == 0 or x.dim() == 0:
         raise FormatError(f"{format}: a tensor of shape {tuple(x.shape)} holds no blocks")
-    plan = layout(tuple(x.shape), x.stride(), axis, request.format.rows, samples)
-    result = _destination(x, out)
-    stochastic = rounding == "stochastic"
-    _form(x, request)(result, x, plan, request, stochastic, seed, samples)
-    if out is not None and result is not out:
-        return out.copy_(result)
-    return result
+    return x, layout(tuple(x.shape), x.stride(), axis, request.format.rows, samples), request
 
 
 def _form(x: Tensor, request: Request) -> Callable[[Tensor, Tensor, Layout, Request, bool, int, int], None]:

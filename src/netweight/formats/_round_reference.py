@@ -25,24 +25,45 @@ def round_into(
     out: Tensor, x: Tensor, plan: Layout, request: Request, stochastic: bool, seed: int, samples: int
 ) -> None:
     """Fills ``out``, dense as x is, and possibly x itself."""
-    width = _width(plan, request)
-    if request.format.group == WHOLE_TENSOR:
-        plan = Layout(plan.order, samples, 1, 1, x.numel() // samples, 1, 1)
-        width = plan.length
+    plan = _of_samples(x, plan, request, samples)
     lines = plan.view(x)
-    blocks = _blocked(lines, plan, width)  # (outer, mid, inner, R, G, row_block, width), zeros beyond the ends
-    turned = _turn(blocks, plan, request.signs, back=False)
-    flat = turned.reshape(samples, -1, plan.row_block, width)
-    draws = _draws(plan, width, seed, x.device).reshape(samples, -1, plan.row_block, width) if stochastic else None
-    values = _values(flat, request, draws)
-    values = _turn(values.reshape(blocks.shape), plan, request.signs, back=True)
+    turned, values, _ = _turned_values_ends(lines, plan, request, stochastic, seed, samples)
+    values = _turn(values.reshape(turned.shape), plan, request.signs, back=True)
     finite = torch.isfinite(lines.reshape(samples, -1)).all(1)
     values = torch.where(_per_sample(finite, values), values, torch.nan)
     plan.view(out).copy_(_unblocked(values, plan))
 
 
+def look(
+    x: Tensor, plan: Layout, request: Request, stochastic: bool, seed: int, samples: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the same call of ``round_into`` rounds (after the transform), what that becomes, and the end of its block's range; in one order."""
+    plan = _of_samples(x, plan, request, samples)
+    turned, values, ends = _turned_values_ends(plan.view(x), plan, request, stochastic, seed, samples)
+    of_blocks = ends.expand(values.shape).reshape(turned.shape)
+    before, after, end = (_unblocked(part.reshape(turned.shape), plan) for part in (turned, values, of_blocks))
+    return before, after, end
+
+
+def _of_samples(x: Tensor, plan: Layout, request: Request, samples: int) -> Layout:
+    whole = request.format.group == WHOLE_TENSOR
+    return Layout(plan.order, samples, 1, 1, x.numel() // samples, 1, 1) if whole else plan
+
+
+def _turned_values_ends(
+    lines: Tensor, plan: Layout, request: Request, stochastic: bool, seed: int, samples: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Blocks after the transform, (outer, mid, inner, R, G, row_block, width) with zeros beyond the ends; by sample what they are rounded to, and the
+    largest magnitude on its side of 0 that a block can give."""
+    width = _width(plan, request)
+    turned = _turn(_blocked(lines, plan, width), plan, request.signs, back=False)
+    flat = turned.reshape(samples, -1, plan.row_block, width)
+    draws = _draws(plan, width, seed, lines.device).reshape(flat.shape) if stochastic else None
+    return turned, *_values(flat, request, draws)
+
+
 def _width(plan: Layout, request: Request) -> int:
-    return plan.length if request.format.group == WHOLE_ROW else request.format.group
+    return plan.length if request.format.group in (WHOLE_ROW, WHOLE_TENSOR) else request.format.group
 
 
 def _per_sample(flags_S: Tensor, values: Tensor) -> Tensor:
@@ -116,16 +137,18 @@ def mixed(seed: int) -> int:
     return x ^ (x >> 31)
 
 
-def _values(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
-    """(S samples, blocks, rows, width) rounded and back."""
+def _values(blocks: Tensor, request: Request, draws: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(S samples, blocks, rows, width) rounded and back, and the ends of their ranges, by block or by element."""
     if request.format.family == "nvfp4":
         return _nvfp4(blocks, request, draws)
     single = blocks.reshape(-1, 1, blocks.shape[2] * blocks.shape[3])
     scale = request.format.arithmetic.fit(single, request.format, request.ratio).scale_RG
     scale = scale.reshape(*blocks.shape[:2], 1, 1)
     if request.format.family == "integer":
-        return _integers(blocks, scale, request.format.bits, draws)
-    return _rounded(in_units(blocks, scale), request.format.element, draws) * scale
+        lowest = 2 ** (request.format.bits - 1)
+        return _integers(blocks, scale, request.format.bits, draws), scale * torch.where(blocks < 0, lowest, lowest - 1)
+    element = request.format.element
+    return _rounded(in_units(blocks, scale), element, draws) * scale, scale * _minifloat.ROWS[element].max
 
 
 def _integers(blocks: Tensor, scale: Tensor, bits: int, draws: Tensor | None) -> Tensor:
@@ -148,7 +171,7 @@ def _rounded(units: Tensor, element: str, draws: Tensor | None) -> Tensor:
     return torch.copysign(chosen.clamp(max=row.max), units)
 
 
-def _nvfp4(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
+def _nvfp4(blocks: Tensor, request: Request, draws: Tensor | None) -> tuple[Tensor, Tensor]:
     """In the order of ``nvfp4``, with a second-level scale for each sample."""
     absmax = blocks.abs().amax((2, 3), keepdim=True)
     level = nvfp4.encode_scale(
@@ -159,17 +182,17 @@ def _nvfp4(blocks: Tensor, request: Request, draws: Tensor | None) -> Tensor:
         return _under(blocks, wanted, level, draws)
     widen = 1.0 if draws is None else UNBIASED
     to_six, to_four = wanted * widen, wanted * (widen * 1.5)
-    six, four = _under(blocks, to_six, level, None), _under(blocks, to_four, level, None)
+    (six, end_six), (four, end_four) = (_under(blocks, to, level, None) for to in (to_six, to_four))
     # judged by what is nearest, so that a draw does not choose its own grid
     errors = [nvfp4.squared_error((found - blocks).flatten(2)) for found in (six, four)]
     lower = (errors[1] < errors[0]).unsqueeze(-1).unsqueeze(-1)
     if draws is not None:
-        six, four = _under(blocks, to_six, level, draws), _under(blocks, to_four, level, draws)
-    return torch.where(lower, four, six)
+        six, four = (_under(blocks, to, level, draws)[0] for to in (to_six, to_four))
+    return torch.where(lower, four, six), torch.where(lower, end_four, end_six)
 
 
-def _under(blocks: Tensor, wanted: Tensor, level: Tensor, draws: Tensor | None) -> Tensor:
+def _under(blocks: Tensor, wanted: Tensor, level: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
     scale = nvfp4.block_scale(wanted)
     step = scale * (1 / level)
     multiplier = torch.where(scale > 0, (1 / step).clamp(max=LARGEST), torch.zeros_like(step))
-    return _rounded(blocks * multiplier, "e2m1", draws) * scale / level
+    return _rounded(blocks * multiplier, "e2m1", draws) * scale / level, _minifloat.ROWS["e2m1"].max * scale / level

@@ -22,7 +22,7 @@ from netweight.evidence import Gallery, RunInput
 from netweight.jobs import _look, _runs
 from netweight.jobs._runs import Run
 from netweight.progress import Progress
-from netweight.train import EVALUATED, Qat, Quantized, Shown, recipe
+from netweight.train import EVALUATED, Qat, Quantized, Shown
 
 NEEDED = ("data", "split", "history", "layers", "packed", "weights_sha256", "image")
 
@@ -158,20 +158,13 @@ def _input(one: _Known) -> RunInput:
         training={**one.run.training, "seconds": one.run.seconds},
         recipe=one.run.recipe.to_table(),
         recipe_toml=one.run.recipe.to_toml(),
-        arithmetic=_arithmetic(one),
+        arithmetic=arithmetic(one.run.recipe.qat.qat()),
         weights_bytes=os.path.getsize(one.run.path / _runs.WEIGHTS),
         patients=_patients(one),
         looked=looked,
         missing=one.missing,
         recomputed=one.recomputed,
     )
-
-
-def _arithmetic(one: _Known) -> Mapping[str, Any]:
-    try:
-        return arithmetic(one.quantized.recipe if one.quantized else recipe(one.run.recipe.qat.use))
-    except SettingsError:  # its file is gone
-        return {}
 
 
 def arithmetic(qat: Qat) -> Mapping[str, Any]:

@@ -107,7 +107,7 @@ def built(recipe: TrainRecipe, image: int) -> tuple[nn.Module, Quantized]:
         given.use, given.size, image=image, patch=given.patch, dropout=given.dropout, seed=recipe.seed
     )
     skip = models.nets.unquantized(recipe.net.use) if recipe.qat.skip is None else recipe.qat.skip
-    return net, quantize(net, recipe.qat.use, skip=skip, attention=recipe.qat.attention, seed=recipe.seed)
+    return net, quantize(net, recipe.qat.qat(), skip=skip, attention=recipe.qat.attention, seed=recipe.seed)
 
 
 def subject(name: str, sha256: str, net: nn.Module, on_disk: int) -> Subject:

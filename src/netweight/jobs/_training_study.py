@@ -1,11 +1,17 @@
-"""A grid of trained nets: what each recipe costs, paired by seed, and how much is due to the net, its size and the recipe."""
+"""A grid of trained nets: what each recipe costs, paired by seed, and how much is due to the net, its size and the recipe.
+
+What repeats a setting is a seed or, where axes repeat it (folds), a combination of their values: seeds of one fold share its test patients, so
+they are averaged, over those that both sides of a comparison have, and count once.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from netweight import data, models, provenance
@@ -27,16 +33,16 @@ from netweight.study import (
     rankings,
     run,
 )
-from netweight.train import load_recipe, recipe
+from netweight.train import load_recipe
 
-REPLICATE = "replicate"
+SEED = "seed"
 
 
 @dataclass(frozen=True)
 class TrainingFindings:
     """A study's cells and what can be concluded from them.
 
-    ``cells`` has a row per cell: its axes, seed, numbers, or why it failed. ``comparisons`` are paired by seed (and by fold);
+    ``cells`` has a row per cell: its axes, seed, numbers, or why it failed. ``comparisons`` are paired by seed (or by fold);
     ``shares`` say per measure where the variance of what was lost comes from, ``ranks`` how alike the seeds rank the recipes.
     ``left_out`` names measures without such findings, and why.
     """
@@ -55,12 +61,13 @@ def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progr
     """Train and judge every cell, then conclude."""
     recipes = [load_recipe(dict(cell.recipe)) for cell in plan.cells]
     for one in recipes:  # what is wrong with any of them is said before the first has run
-        recipe(one.qat.use)
+        one.qat.qat()
         models.nets.sizes(one.net.use)
     kind = models.device(device).type
     slices = data.segmentation(source)
     context = context_of(plan, pool.threads, slices=slices.sha256, device=kind)
-    tasks = tasks_of(plan.cells, context, data=source, device=device)
+    cells = [replace(cell, recipe=one.to_table()) for cell, one in zip(plan.cells, recipes, strict=True)]
+    tasks = tasks_of(cells, context, data=source, device=device)
     found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
     findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)
     _write(findings, plan, slices.provenance)
@@ -82,55 +89,109 @@ def concluded(
             row |= {name: number["value"] for name, number in numbers.items()} | result["value"]["run"]
             better |= {name: number["better"] for name, number in numbers.items()}
         rows.append(row)
-    compare = plan.compare
-    table = [
-        {**row, REPLICATE: " ".join([f"seed {row['seed']}", *(str(row[axis]) for axis in compare.replicates)])}
-        for row in rows
-        if "failure" not in row
-    ]
-    others = [name for name in plan.axes if name != compare.axis and name not in compare.replicates]
+    table = [row for row in rows if "failure" not in row]
     comparisons, shares, ranks, left_out = [], {}, {}, []
     for measure in plan.measures:
         name = measure.name
         if name not in better:
             left_out.append(f"{name}: no cell has it")
             continue
-        comparisons += _comparisons(plan, table, others, name, better[name])
-        factors = [axis for axis in (*others, compare.axis) if len(plan.axes[axis]) > 1]
-        within = [*others, REPLICATE]
-        try:
-            down = lost(
-                table, axis=compare.axis, baseline=compare.baseline, within=within, value=name, better=better[name]
-            )
-            kept = [factor for factor in factors if len({row[factor] for row in down}) > 1]
-            shares[name] = anova(down, factors=kept, value="lost", replicate=REPLICATE)
-            ranks[name] = rankings(table, items=compare.axis, blocks=within, value=name, better=better[name])
-        except DataError as error:
-            left_out.append(f"{name}: {error}")
+        comparisons += _comparisons(plan, table, name, better[name])
+        if _factors(plan):
+            with _noting(left_out, f"{name}, shares of variance"):
+                shares[name] = _shares(plan, table, name, better[name])
+        with _noting(left_out, f"{name}, order"):
+            ranks[name] = _ranks(plan, table, name, better[name])
     return TrainingFindings(
         plan.name, tuple(rows), tuple(corrected(comparisons)), shares, ranks, tuple(left_out), out, phantom
     )
 
 
-def _comparisons(
-    plan: Study, table: Sequence[Mapping[str, Any]], others: Sequence[str], measure: str, better: Any
-) -> list[Paired]:
-    """Every value of the compared axis against the baseline, in every setting of the others, on replicates that both have."""
-    axis, baseline = plan.compare.axis, plan.compare.baseline
+@contextmanager
+def _noting(left_out: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        left_out.append(f"{what}: {error}")
+
+
+def _others(plan: Study) -> list[str]:
+    """Axes that make a setting, beside the one that is compared."""
+    return [name for name in plan.axes if name != plan.compare.axis and name not in plan.compare.replicates]
+
+
+def _factors(plan: Study) -> list[str]:
+    """Axes that what was lost can depend on: baselines lose nothing."""
+    compare = plan.compare
+    return [
+        *(axis for axis in _others(plan) if len(plan.axes[axis]) > 1),
+        *([compare.axis] if len(plan.axes[compare.axis]) > 2 else []),
+    ]
+
+
+def _unit(plan: Study) -> str:
+    """What repeats a setting."""
+    return " and ".join(plan.compare.replicates) or SEED
+
+
+def _averaged(
+    plan: Study, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], value: str
+) -> list[dict[str, Any]]:
+    """One row for each value of the columns and each replicate: the mean over what is repeated besides, seeds of a fold."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        unit = ", ".join(str(row[axis]) for axis in plan.compare.replicates or [SEED])
+        if row[value] is not None:
+            found.setdefault((*(str(row[name]) for name in columns), unit), []).append(row[value])
+    names = (*columns, _unit(plan))
+    return [dict(zip(names, key, strict=True)) | {value: fmean(values)} for key, values in found.items()]
+
+
+def _comparisons(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> list[Paired]:
+    """Every value of the compared axis against the baseline, in every setting of the others, on the runs that both have."""
+    axis, baseline, others = plan.compare.axis, plan.compare.baseline, _others(plan)
+    same = (*plan.compare.replicates, SEED)
     made = []
     for setting in dict.fromkeys(tuple(row[name] for name in others) for row in table):
         here = [row for row in table if tuple(row[name] for name in others) == setting and row[measure] is not None]
-        base = {row[REPLICATE]: row[measure] for row in here if row[axis] == baseline}
+        runs = {(row[axis], *(row[name] for name in same)): row for row in here}
         for value in plan.axes[axis]:
             pairs = [
-                (row[measure], base[row[REPLICATE]]) for row in here if row[axis] == value and row[REPLICATE] in base
+                (row, runs[baseline, *key[1:]])
+                for key, row in runs.items()
+                if key[0] == value and (baseline, *key[1:]) in runs
             ]
             if value == baseline or not pairs:
                 continue
-            name = " ".join([*setting, value])
-            a, b = zip(*pairs, strict=True)
-            made.append(paired(name, a, baseline, b, measure=measure, better=better))
+            a, b = ([row[measure] for row in _averaged(plan, side, (), measure)] for side in zip(*pairs, strict=True))
+            made.append(paired(" ".join([*setting, value]), a, baseline, b, measure=measure, better=better))
     return made
+
+
+def _shares(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> Anova:
+    compare = plan.compare
+    within = [*_others(plan), *compare.replicates, SEED]
+    down = lost(table, axis=compare.axis, baseline=compare.baseline, within=within, value=measure, better=better)
+    kept = [factor for factor in _factors(plan) if len({row[factor] for row in down}) > 1]
+    return anova(_averaged(plan, down, kept, "lost"), factors=kept, value="lost", replicate=_unit(plan))
+
+
+def _ranks(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> Rankings:
+    """A fold's order is that of its seeds that have every rival, where there are any: it is not to hang on which seed failed."""
+    axis, block = plan.compare.axis, (*_others(plan), *plan.compare.replicates)
+    there = [row for row in table if row[measure] is not None]
+    rivals = {row[axis] for row in there}
+    runs: dict[tuple[str, ...], dict[Any, list[Mapping[str, Any]]]] = {}
+    for row in there:
+        runs.setdefault(tuple(row[name] for name in block), {}).setdefault(row[SEED], []).append(row)
+    chosen: list[Mapping[str, Any]] = []
+    for seeds in runs.values():
+        if plan.compare.replicates:
+            seeds = {seed: rows for seed, rows in seeds.items() if {row[axis] for row in rows} == rivals} or seeds
+        chosen += [row for rows in seeds.values() for row in rows]
+    blocks = [*_others(plan), _unit(plan)]
+    averaged = _averaged(plan, chosen, [*_others(plan), axis], measure)
+    return rankings(averaged, items=axis, blocks=blocks, value=measure, better=better)
 
 
 def _write(findings: TrainingFindings, plan: Study, slices: Mapping[str, Any]) -> None:

@@ -71,17 +71,18 @@ class Anova:
 
     def words(self) -> str:
         """What was found, in a paragraph of at most 80 columns."""
+        unit = self.part().name
         ordered = sorted(self.parts, key=lambda part: -part.share)
         listed = ", ".join(f"{part.name} {part.share:.0%}{_span(part)}" for part in ordered)
         said = f"Of the variance in {self.value} between {self.runs} runs: {listed}."
         largest = next(part for part in ordered if part.factors)
         rivals = [part for part in ordered if part.factors and part is not largest]
         if largest.low is None or largest.high is None:
-            said += " Fewer than 3 seeds give no intervals, so nothing can be said about how sure this is."
+            said += f" Fewer than 3 {unit}s give no intervals, so nothing can be said about how sure this is."
         elif all(part.high is not None and part.high < largest.low for part in rivals):
             said += f" {largest.name} matters most."
         else:
-            said += f" {largest.name} looks largest, but intervals overlap: {self.replicates} seeds do not settle it."
+            said += f" {largest.name} looks largest, but intervals overlap: {self.replicates} {unit}s do not settle it."
         if self.missing:
             said += f" {self.missing} runs are missing; shares are from {self.method}."
         return textwrap.fill(said, WIDTH)

@@ -1,12 +1,13 @@
 """One setting against a baseline on the same seeds or folds: how much better or worse, how sure, and what would settle it.
 
-Nothing is assumed of the seeds but that they are alike and independent; see ``_pairs`` for the tests and intervals. The
-bootstrap over so few items as seeds is usually too narrow (``evaluate._statistics`` says by how much): it stands beside the t interval, which
-decides.
+What is said of a difference is decided by Student's t, after Holm's correction once all comparisons are known (``corrected``). The exact
+tests, which assume nothing of the seeds but that they are alike and independent, stand beside it: few seeds cannot give them a small
+p-value. So does the bootstrap, which is usually too narrow over so few items (``evaluate._statistics`` says by how much).
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +21,11 @@ from netweight.study._pairs import (
     corrected_p,
     effect_size,
     fieller,
+    seeds_for,
     seeds_needed,
     sign_flip,
     t_interval,
+    t_test,
     wilcoxon,
 )
 
@@ -34,7 +37,8 @@ Bounds = tuple[float | None, float | None]
 class Paired:
     """Means over n pairs; differences are value minus baseline, ratios value over baseline, in that order of (low, high).
 
-    ``adjusted_*`` are None until ``corrected`` has seen all comparisons. A bound is None where the data do not bound it.
+    ``adjusted_*`` are None until ``corrected`` has seen all ``comparisons``, and ``seeds_to_settle`` is for one alone till then. A bound
+    is None where the data do not bound it.
     """
 
     name: str
@@ -55,8 +59,11 @@ class Paired:
     wilcoxon_p: float | None
     sign_flip_p: float | None
     seeds_to_settle: int | None
+    t_p: float | None
     adjusted_wilcoxon_p: float | None = None
     adjusted_sign_flip_p: float | None = None
+    adjusted_t_p: float | None = None
+    comparisons: int = 1
 
     @property
     def more_seeds(self) -> int | None:
@@ -100,18 +107,26 @@ def paired(
     return Paired(
         name, baseline, measure, better, len(d), float(a.mean()), float(b.mean()), float(d.mean()), t_interval(d),
         (mean.low, mean.high), ratio, (ratio_interval[0], ratio_interval[1]), (over.low, over.high) if over else (None, None),
-        d_z, (d_z_interval[0], d_z_interval[1]), wilcoxon(d), sign_flip(d), seeds_needed(d),
+        d_z, (d_z_interval[0], d_z_interval[1]), wilcoxon(d), sign_flip(d), seeds_needed(d), t_test(d),
     )  # fmt: skip
 
 
 def corrected(rows: Sequence[Paired]) -> list[Paired]:
-    """The rows with Holm's correction over all of them, for each of the two tests."""
-    signed = corrected_p([row.wilcoxon_p for row in rows])
-    flipped = corrected_p([row.sign_flip_p for row in rows])
-    return [
-        replace(row, adjusted_wilcoxon_p=w, adjusted_sign_flip_p=f)
-        for row, w, f in zip(rows, signed, flipped, strict=True)
-    ]
+    """The rows with Holm's correction over all of them, for each of the three tests, and the seeds that would settle them so."""
+    count = sum(row.t_p is not None for row in rows)
+    names = ("wilcoxon_p", "sign_flip_p", "t_p")
+    adjusted = zip(*(corrected_p([getattr(row, name) for row in rows]) for name in names), strict=True)
+    made = []
+    for row, found in zip(rows, adjusted, strict=True):
+        by_name = {f"adjusted_{name}": p for name, p in zip(names, found, strict=True)}
+        made.append(replace(row, **by_name, comparisons=max(1, count), seeds_to_settle=_to_settle(row, count)))
+    return made
+
+
+def _to_settle(row: Paired, comparisons: int) -> int | None:
+    if row.t_p is None or not row.difference:
+        return None
+    return seeds_for(math.inf if row.d_z is None else abs(row.d_z), comparisons)
 
 
 def _ratio(sums_RK: np.ndarray) -> np.ndarray:
@@ -122,7 +137,8 @@ def _ratio(sums_RK: np.ndarray) -> np.ndarray:
 def _sentences(row: Paired) -> list[str]:
     good = (row.difference > 0) == (row.better == "higher")
     how = "as good as" if row.difference == 0 else "better than" if good else "worse than"
-    told = bounded(row.interval) and (row.interval[0] > 0 or row.interval[1] < 0)  # pyright: ignore[reportOptionalOperand]
+    p = row.t_p if row.adjusted_t_p is None else row.adjusted_t_p
+    told = p is not None and p < 1 - LEVEL
     first = f"On {row.n} {'pair' if row.n == 1 else 'pairs'}, {row.name} has a mean {row.measure} of {row.value:.4g}, {row.baseline} {row.baseline_value:.4g}:"
     if not bounded(row.interval):
         return [
@@ -131,8 +147,7 @@ def _sentences(row: Paired) -> list[str]:
         ]
     return [
         first,
-        f"a difference of {row.difference:+.3g} ({LEVEL:.0%} interval {_span(row.interval, '+.3g')}), so {row.name} is"
-        f" {how if told else 'not told from'} {row.baseline}.",
+        f"a difference of {row.difference:+.3g} ({LEVEL:.0%} interval {_span(row.interval, '+.3g')})," + _verdict(row, how, told),
         _ratio_sentence(row),
         _test_sentence(row),
         "" if told else _more_sentence(row),
@@ -148,20 +163,26 @@ def _ratio_sentence(row: Paired) -> str:
     return f"The ratio of the means is {row.ratio:.4g} ({span})."
 
 
+def _verdict(row: Paired, how: str, told: bool) -> str:
+    alone = row.t_p is not None and row.t_p < 1 - LEVEL
+    if alone and not told:
+        return f" which looks {how} {row.baseline} by itself, but does not stand among {row.comparisons} comparisons."
+    return f" so {row.name} is {how if told else 'not told from'} {row.baseline}."
+
+
 def _test_sentence(row: Paired) -> str:
-    corrected_too = row.adjusted_sign_flip_p is not None
-    p = row.adjusted_sign_flip_p if corrected_too else row.sign_flip_p
-    w = row.adjusted_wilcoxon_p if corrected_too else row.wilcoxon_p
-    after = ", after Holm's correction" if corrected_too else ""
-    least = 2 / 2**row.n
-    few = f" {row.n} pairs cannot give less than p = {least:.3g}." if least > 1 - LEVEL else ""
-    return f"Sign-flip test p = {p:.3g}, signed-rank test p = {w:.3g}{after}.{few}"
+    known = row.adjusted_t_p is not None
+    t, flip, signed = ((row.adjusted_t_p, row.adjusted_sign_flip_p, row.adjusted_wilcoxon_p) if known else (row.t_p, row.sign_flip_p, row.wilcoxon_p))  # fmt: skip
+    after = f", after Holm's correction over {row.comparisons}" if known else ""
+    least = min(1.0, row.comparisons * 2 / 2**row.n)
+    few = f" {row.n} pairs cannot give the last two less than p = {least:.3g}." if least > 1 - LEVEL else ""
+    return f"Student's t p = {t:.3g}, sign-flip test p = {flip:.3g}, signed-rank test p = {signed:.3g}{after}.{few}"
 
 
 def _more_sentence(row: Paired) -> str:
     if row.more_seeds is None:
         return "No reasonable number of seeds would tell a difference as small as this from none."
-    return f"If the difference is as large and as scattered as it looks, {row.more_seeds} more seeds would settle it."
+    return f"If the difference is as large and as scattered as it looks, {row.more_seeds} more seeds or folds would settle it."
 
 
 def bounded(bounds: Bounds) -> bool:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from scipy import optimize, special, stats
 
 LEVEL = 0.95
 MOST_SEEDS = 10_000
+POWER = 0.8
 MOST_EXACT = 16  # numbers whose signs are all gone through
 DRAWS = 99_999
 NODES = 200  # of the integral over a chi distribution: bounds to four digits
@@ -36,6 +38,16 @@ def t_interval(d: np.ndarray) -> tuple[float | None, float | None]:
         return None, None
     half = stats.t.ppf(0.5 + LEVEL / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
     return float(d.mean() - half), float(d.mean() + half)
+
+
+def t_test(d: np.ndarray) -> float | None:
+    """Two-sided p-value of Student's test of a mean of 0; None for fewer than two."""
+    if len(d) < 2:
+        return None
+    spread = float(d.std(ddof=1))
+    if not spread:
+        return float(d.mean() == 0)
+    return float(2 * stats.t.sf(abs(d.mean()) / spread * math.sqrt(len(d)), len(d) - 1))
 
 
 def sign_flip(d: np.ndarray) -> float | None:
@@ -83,16 +95,27 @@ def effect_size(d: np.ndarray) -> tuple[float | None, float | None, float | None
 
 
 def _noncentrality(t: float, freedom: int, share: float) -> float:
-    """The noncentrality c at which this share of t statistics lies below the one observed.
+    """The noncentrality c at which this share of t statistics lies below the one observed."""
+    scales, weights = _scales(freedom)
+    reach = 10 + abs(t) * float(scales.max())
+    found = optimize.brentq(lambda c: float(weights @ special.ndtr(t * scales - c)) - share, -reach, reach)
+    return float(found)  # pyright: ignore[reportArgumentType]
 
-    P(T <= t) = mean of Phi(t s - c) over s = sqrt(chi^2 / freedom), by Gauss-Legendre over the quantiles of s; scipy's own
-    distribution function is NaN for some c on the way.
+
+def _below(t: float, freedom: int, c: float) -> float:
+    """How often a noncentral t statistic is at most t."""
+    scales, weights = _scales(freedom)
+    return float(weights @ special.ndtr(t * scales - c))
+
+
+@cache
+def _scales(freedom: int) -> tuple[np.ndarray, np.ndarray]:
+    """P(T <= t) = mean of Phi(t s - c) over s = sqrt(chi^2 / freedom): the s and their weights, by Gauss-Legendre over quantiles.
+
+    scipy's own distribution function is NaN for some c.
     """
     x, weights = np.polynomial.legendre.leggauss(NODES)
-    scales = t * np.sqrt(stats.chi2.ppf((1 + x) / 2, freedom) / freedom)
-    reach = 10 + float(np.abs(scales).max())
-    found = optimize.brentq(lambda c: float(weights @ special.ndtr(scales - c)) / 2 - share, -reach, reach)
-    return float(found)  # pyright: ignore[reportArgumentType]
+    return np.sqrt(stats.chi2.ppf((1 + x) / 2, freedom) / freedom), weights / 2
 
 
 def fieller(d: np.ndarray, g: np.ndarray) -> tuple[float | None, float | None, float | None]:
@@ -116,12 +139,32 @@ def fieller(d: np.ndarray, g: np.ndarray) -> tuple[float | None, float | None, f
     return share, (-b - root) / (2 * a), (-b + root) / (2 * a)
 
 
-def seeds_needed(d: np.ndarray) -> int | None:
-    """How many seeds would tell a difference of this size and spread from 0; None where the mean is 0 or too small to say."""
+def seeds_needed(d: np.ndarray, comparisons: int = 1) -> int | None:
+    """How many seeds would tell a difference of this size and spread from 0; None where the mean is 0 or too small to say.
+
+    So many that Student's test at 5 % over the number of comparisons finds it in four studies of five.
+    """
     mean, spread = abs(float(d.mean())), float(d.std(ddof=1)) if len(d) > 1 else math.nan
     if not mean or math.isnan(spread):
         return None
-    for n in range(2, MOST_SEEDS + 1):
-        if stats.t.ppf(0.5 + LEVEL / 2, n - 1) * spread / math.sqrt(n) < mean:
-            return n
-    return None
+    return seeds_for(mean / spread if spread else math.inf, comparisons)
+
+
+def seeds_for(effect: float, comparisons: int = 1) -> int | None:
+    """As ``seeds_needed``, from the mean over the standard deviation. Source: J. Cohen, Statistical Power Analysis (1988), section 2.4."""
+    level = (1 - LEVEL) / comparisons
+    low, high = 1, MOST_SEEDS
+    if _power(effect, high, level) < POWER:
+        return None
+    while high - low > 1:  # the power rises with the number
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(effect, middle, level) >= POWER else (middle, high)
+    return high
+
+
+def _power(effect: float, n: int, level: float) -> float:
+    """How often Student's two-sided test of n differences is below the level."""
+    if math.isinf(effect):
+        return 1.0
+    t, c = float(stats.t.ppf(1 - level / 2, n - 1)), effect * math.sqrt(n)
+    return 1 - _below(t, n - 1, c) + _below(-t, n - 1, c)

@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from netweight import formats
 from netweight.train._layers import ATTRIBUTE
-from netweight.train._qat import Operand
 from netweight.train._quantize import Quantized
 
 
@@ -21,8 +19,8 @@ from netweight.train._quantize import Quantized
 class Diagnosis:
     """One operand of one layer, over everything that was run. Shares are of ``count`` values that were not 0.
 
-    ``flushed``: became 0 (underflow). ``saturated``: lay beyond the largest value their block then had. ``error``: root of the
-    squared error over the squared values. With a transform all three are counted where values are rounded, after it.
+    ``flushed``: became 0 (underflow). ``saturated``: lay beyond the largest value that their block's scale could give. ``error``: root
+    of the squared error over the squared values. All three are of the very draws of that run and, with a transform, counted after it.
     """
 
     layer: str
@@ -40,11 +38,8 @@ def diagnose(quantized: Quantized, run: Callable[[], object]) -> tuple[Diagnosis
     """
     sums: dict[tuple[str, str], Tensor] = {}
 
-    def observe(layer: str, role: str, before: Tensor, after: Tensor, axis: Any, operand: Operand) -> None:
-        if operand.hadamard:
-            before = turned(before.float(), axis)
-            after = formats.round_blocks(before, str(operand.format), axis=axis, rule=operand.rule)
-        found = _counts(before.float(), after, axis, str(operand.format))
+    def observe(layer: str, role: str, x: Tensor, format: str, how: dict[str, Any]) -> None:
+        found = _counts(*formats.look_at_blocks(x, format, **how))
         sums[layer, role] = sums[layer, role] + found if (layer, role) in sums else found
 
     with _watching(quantized, observe):
@@ -67,10 +62,9 @@ def _watching(quantized: Quantized, observe: Callable[..., None]) -> Iterator[No
             rounding.clock.calls = before
 
 
-def _counts(before: Tensor, after: Tensor, axis: Any, format: str) -> Tensor:
+def _counts(before: Tensor, after: Tensor, end: Tensor) -> Tensor:
     """Values, flushed, saturated, squared error, squared values; float64."""
     there = before != 0
-    end = _largest_of_block(after, axis, format)
     flushed = there & (after == 0)
     saturated = before.abs() > end * (1 + 2**-20)  # above float32's own rounding of the end
     error = ((after - before).double() ** 2).sum()
@@ -85,32 +79,3 @@ def _diagnosis(layer: str, role: str, counts: Tensor) -> Diagnosis:
     return Diagnosis(
         layer, role, int(count), flushed / some, saturated / some, (error / energy) ** 0.5 if energy else 0.0
     )
-
-
-def _largest_of_block(x: Tensor, axis: Any, format: str) -> Tensor:
-    """For each element the largest magnitude of its block."""
-    row, magnitude = formats.get(format), x.abs()
-    if row.group == -1:
-        return magnitude.amax().expand_as(x)
-    for one in (axis,) if isinstance(axis, int) else axis:
-        magnitude = _spread(magnitude, one, row.group or x.shape[one])
-    return magnitude
-
-
-def _spread(magnitude: Tensor, axis: int, width: int) -> Tensor:
-    lines = magnitude.movedim(axis, -1)
-    blocks = pad(lines, (0, -lines.shape[-1] % width)).unflatten(-1, (-1, width))
-    spread = blocks.amax(-1, keepdim=True).expand_as(blocks).flatten(-2)
-    return spread[..., : lines.shape[-1]].movedim(-1, axis)
-
-
-def turned(x: Tensor, axis: int) -> Tensor:
-    """x after the random Hadamard transform of each whole group of 16 along an axis."""
-    matrix = torch.ones(1, 1)
-    for _ in range(4):
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    matrix = (matrix / 4 * torch.tensor(formats.TRANSFORMER_ENGINE_SIGNS)).to(x.device)
-    lines = x.movedim(axis, -1)
-    whole = lines.shape[-1] // 16 * 16
-    there = lines[..., :whole].unflatten(-1, (-1, 16)) @ matrix.T
-    return torch.cat([there.flatten(-2), lines[..., whole:]], -1).movedim(-1, axis)

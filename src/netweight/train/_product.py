@@ -18,9 +18,9 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Observer(Protocol):
-    """Sees an operand before and after it was rounded, and along which axis."""
+    """Sees an operand before it is rounded, its format and the other arguments of ``formats.round_blocks``."""
 
-    def __call__(self, layer: str, role: str, before: Tensor, after: Tensor, axis: Any, operand: Operand) -> None: ...
+    def __call__(self, layer: str, role: str, x: Tensor, format: str, how: dict[str, Any]) -> None: ...
 
 
 @dataclass

@@ -6,7 +6,7 @@ Source: arXiv 2605.27616, section 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +158,18 @@ def from_table(table: dict[str, Any], *, where: str) -> Qat:
         made = replace(made, reset=Reset(**given.reset.model_dump()))
     check(made)
     return made
+
+
+def to_table(qat: Qat) -> dict[str, Any]:
+    """A recipe as ``from_table`` reads it, nothing left to a base."""
+    table: dict[str, Any] = {"name": qat.name, "summary": qat.summary}
+    for role, operand in qat.operands().items():
+        table[role] = operand if isinstance(operand, str) else _without_none(asdict(operand))
+    return _without_none(table | {"learned": qat.learned, "reset": qat.reset and asdict(qat.reset)})
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def check(qat: Qat) -> None:

@@ -13,6 +13,7 @@ from netweight.data import Segmentation, Split
 from netweight.errors import SettingsError, nearest
 from netweight.provenance import sha256_of_json
 from netweight.settings import Settings, parse, read_toml, write_toml
+from netweight.train._qat import Qat, from_table, recipe, to_table
 from netweight.train._settings import Training
 
 
@@ -33,11 +34,16 @@ class NetSettings(Settings):
 class Arithmetic(Settings):
     """``[qat]``: how the three products of each layer are rounded while it is trained."""
 
-    use: str = Field("baseline", description="name of a row, such as 'nvfp4-2d-rht-sr'")
+    use: str = Field("baseline", description="name of a row, such as 'nvfp4-2d-rht-sr', or a TOML file with one")
+    row: dict[str, Any] | None = Field(None, description="the row itself, where it is not one of the catalogue")
     skip: list[str] | None = Field(
         None, description="patterns of layers that are not quantized; those of the net's study if absent"
     )
     attention: bool = Field(False, description="round both products of attention too, their factors as inputs")
+
+    def qat(self) -> Qat:
+        """The row. Raises: UnknownName: the catalogue has none of this name."""
+        return recipe(self.use) if self.row is None else from_table(self.row, where="[qat.row]")
 
 
 class SplitSettings(Settings):
@@ -113,10 +119,20 @@ def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecip
         name,
         read.seed,
         parse(NetSettings, read.net, f"{where}: [net]"),
-        parse(Arithmetic, read.qat, f"{where}: [qat]"),
+        _arithmetic(parse(Arithmetic, read.qat, f"{where}: [qat]")),
         parse(DataSettings, slices, f"{where}: [data]"),
         parse(Training, read.training, f"{where}: [training]"),
     )
+
+
+def _arithmetic(given: Arithmetic) -> Arithmetic:
+    """With the row in full where a file or a table holds it: files change, and a recipe is all that decides a run."""
+    if given.row is None and not given.use.endswith(".toml"):
+        return given
+    if given.row is not None and given.use not in ("baseline", given.row.get("name")):
+        raise SettingsError(f"[qat] has use = {given.use!r} and a row of its own; leave one of them out")
+    qat = recipe(given.use) if given.row is None else given.qat()
+    return given.model_copy(update={"use": qat.name, "row": to_table(qat)})
 
 
 def divided(slices: Segmentation, settings: SplitSettings) -> Split:

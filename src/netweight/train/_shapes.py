@@ -19,12 +19,12 @@ from torch.nn import functional
 from netweight import formats
 from netweight.train._qat import Operand
 
-Seen = Callable[[Tensor, Tensor, "int | tuple[int, int]", Operand], None]
+Seen = Callable[[Tensor, str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Rounder:
-    """Rounds one operand of one product. ``seen`` is told what was rounded, what came of it, and along which axis."""
+    """Rounds one operand of one product. ``seen`` is told the arguments of each call of ``formats.round_blocks``."""
 
     operand: Operand
     seed: int = 0
@@ -47,18 +47,17 @@ class Rounder:
         if operand.format is None:
             return x
         signs = formats.TRANSFORMER_ENGINE_SIGNS if operand.hadamard else None
-        out = formats.round_blocks(
-            x,
-            operand.format,
-            axis=axis,
-            rounding=operand.rounding,
-            seed=self.seed,
-            signs=signs,
-            rule=operand.rule,
-            samples=samples,
-        )
+        how: dict[str, Any] = {
+            "axis": axis,
+            "rounding": operand.rounding,
+            "seed": self.seed,
+            "signs": signs,
+            "rule": operand.rule,
+            "samples": samples,
+        }
         if self.seen is not None:
-            self.seen(x, out, axis, operand)
+            self.seen(x, operand.format, how)
+        out = formats.round_blocks(x, operand.format, **how)
         return out if out.dtype == x.dtype else out.to(x.dtype)
 
 
