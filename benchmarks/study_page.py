@@ -45,6 +45,9 @@ def _about(found: Table, plan: Path) -> Iterator[str]:
     )
     for why, count in Counter(row["failure"] for row in failed).items():
         yield f"{count} failed: {why}."
+    for row in found["cells"]:
+        if row.get("diverged"):
+            yield f"Diverged, and judged as it ended: {', '.join(str(v) for v in list(row.values())[: list(row).index('key')])}: {row['ended']}."
 
 
 def _recovered(found: Table, plan: Study) -> Iterator[str]:

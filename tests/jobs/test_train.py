@@ -20,7 +20,7 @@ from netweight.errors import (
     UnknownName,
 )
 from netweight.jobs import _look, _pack, _runs
-from netweight.train import STATE, quantize
+from netweight.train import STATE, load_recipe, quantize
 
 PHANTOM = "phantom:12x6"
 RECIPE = {
@@ -191,6 +191,60 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path,
 def test_a_gpu_trains_a_net_that_is_packed_to_the_bit(tmp_path):
     run = trained(tmp_path / "run", device="cuda")
     assert run.training["packed"]["bytes"] > 0 and run.training["environment"]["device"] != "cpu"
+
+
+def test_a_row_of_one_s_own_is_kept_with_the_run_and_told_from_what_the_file_says_later(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('name = "mine"\nbase = "nvfp4"\n[wgrad_g]\nformat = "mxfp4"\n')
+    recipe = with_(qat={"use": str(mine)}, training={**RECIPE["training"], "epochs": 1})
+    run = trained(tmp_path / "run", recipe)
+    before = _runs.read(run.path)
+    mine.write_text('name = "mine"\nbase = "nvfp4-sr"\n')
+    with pytest.raises(ExistsError, match="other recipe"):
+        trained(tmp_path / "run", recipe)
+    mine.unlink()
+    again = _runs.read(run.path)
+    assert again.recipe == before.recipe and again.recipe.qat.qat().wgrad_g.format == "mxfp4"
+    assert _runs.net_of(again)[1].recipe.operands() == again.recipe.qat.qat().operands()
+    with pytest.raises(SettingsError, match="no such file"):
+        load_recipe(recipe)
+    with pytest.raises(SettingsError, match="leave one of them out"):
+        load_recipe(with_(qat={"use": "nvfp4", "row": {"name": "other"}}))
+    with pytest.raises(SettingsError, match="did you mean 'wgrad_g'"):
+        load_recipe(with_(qat={"row": {"name": "other", "wgrad_gg": {}}}))
+
+
+def test_a_finished_run_is_not_given_back_for_another_teacher(run, tmp_path):
+    with pytest.raises(ExistsError, match="other teacher"):
+        trained(run.path, teacher=trained(tmp_path / "teacher", with_(qat={"use": "baseline"})).path)
+
+
+def test_equal_images_of_different_patients_are_listed(tmp_path, capsys):
+    import numpy as np
+
+    from netweight.cli._render import show
+    from netweight.data import segmentation
+
+    phantom = segmentation(PHANTOM, size=32)
+    images = np.array(phantom.images)
+    parts = _runs.divided(phantom, load_recipe(RECIPE).data.split)
+    here, there = parts.train[0], parts.test[0]
+    folder = tmp_path / "data"
+    for k, name in enumerate(phantom.names):
+        place = folder / phantom.patients[k]
+        place.mkdir(parents=True, exist_ok=True)
+        taken = images[here] if k == there else images[k]
+        from PIL import Image
+
+        Image.fromarray(taken.squeeze()).save(place / f"{k}.png")
+        Image.fromarray(np.asarray(phantom.masks[k], np.uint8) * 255).save(place / f"{k}_mask.png")
+        assert name
+    recipe = with_(training={**RECIPE["training"], "epochs": 1})
+    run = netweight.train(recipe, data=str(folder), out=tmp_path / "run", threads=1)
+    (pair,) = run.training["split"]["equal"]
+    assert {int(name.rsplit("/", 1)[-1].split(".")[0].split("_")[-1]) for name in pair} == {here, there}
+    show(run)
+    assert "pairs of equal images in different parts: 1" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_student_learns_from_a_teacher_of_the_same_split(run, tmp_path):

@@ -73,7 +73,7 @@ def results(plan, *, failing=()):
     return keys, found
 
 
-def test_settings_are_compared_on_the_seeds_and_folds_that_both_have(tmp_path):
+def test_settings_are_compared_on_the_folds_that_both_have_whose_seeds_count_once(tmp_path):
     plan = wide()
     keys, found = results(plan)
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
@@ -81,7 +81,7 @@ def test_settings_are_compared_on_the_seeds_and_folds_that_both_have(tmp_path):
     assert set(by_name) == {"cnn nvfp4", "cnn sr", "vit nvfp4", "vit sr"}
     for (net, recipe), down in LOSS.items():
         row = by_name[f"{net} {recipe}"]
-        assert row.n == 6 and row.difference == pytest.approx(-down, abs=0.002)
+        assert row.n == 2 and row.difference == pytest.approx(-down, abs=0.002)
         assert row.interval[0] < -down < row.interval[1] or abs(row.difference + down) < 0.002
     assert findings.shares["AUPRC"].part("net").share > 0.4
     assert findings.ranks["AUPRC"].items == ("baseline", "sr", "nvfp4") and findings.ranks["AUPRC"].w > 0.99
@@ -92,22 +92,98 @@ def test_a_failed_cell_costs_its_pair_and_nothing_else(tmp_path):
     keys, found = results(plan, failing={("cnn", "sr", "b", 2)})
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
     assert {row.name: row.n for row in findings.comparisons} == {
-        "cnn nvfp4": 6,
-        "cnn sr": 5,
-        "vit nvfp4": 6,
-        "vit sr": 6,
+        "cnn nvfp4": 2,
+        "cnn sr": 2,
+        "vit nvfp4": 2,
+        "vit sr": 2,
     }
+    values = {
+        (c.values["net"], c.values["recipe"], c.values["fold"], c.seed): found[k]
+        for k, c in zip(keys, plan.cells, strict=True)
+    }
+    there = [(fold, seed) for fold in "ab" for seed in (1, 2, 3) if (fold, seed) != ("b", 2)]
+    lost = {
+        at: [values["cnn", r, *at]["value"]["measures"]["AUPRC"]["value"] for r in ("sr", "baseline")] for at in there
+    }
+    folds = [sum(a - b for (f, _), (a, b) in lost.items() if f == fold) / (3 if fold == "a" else 2) for fold in "ab"]
+    row = next(row for row in findings.comparisons if row.name == "cnn sr")
+    assert row.difference == pytest.approx(sum(folds) / 2, abs=1e-12)
     assert [row["failure"] for row in findings.cells if "failure" in row] == ["it fell over"]
-    assert findings.shares["AUPRC"].missing == 1
-
-
-def test_what_cannot_be_found_is_said(tmp_path):
-    plan = load(GRID)
-    keys = ["0", "1"]
-    number = {"value": 0.5, "better": "higher", "unit": "fraction", "n": 9}
-    found = {key: {"value": {"measures": {"AUPRC": number}, "run": {}}} for key in keys}
+    assert findings.shares["AUPRC"].missing == 0 and findings.ranks["AUPRC"].dropped == 0
+    keys, found = results(plan, failing={("cnn", "sr", "b", seed) for seed in (1, 2, 3)})
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
-    assert len(findings.left_out) == 1 and findings.left_out[0].startswith("AUPRC: ")
+    assert findings.shares["AUPRC"].missing == 1 and findings.ranks["AUPRC"].dropped == 1
+
+
+def test_without_folds_every_seed_counts(tmp_path):
+    grid = {**GRID, "seeds": [1, 2, 3]}
+    grid["axes"] = {
+        "net": {"cnn": {"net": {"use": "cnn"}}, "vit": {}},
+        "fold": {"a": {}},
+        "recipe": {**GRID["axes"]["recipe"], "sr": {"qat": {"use": "nvfp4-sr"}}},
+    }
+    plan = load(grid)
+    keys, found = results(plan)
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    assert {row.n for row in findings.comparisons} == {3} and findings.shares["AUPRC"].replicates == 3
+
+
+def test_the_order_is_told_where_there_is_nothing_to_share_out(tmp_path):
+    grid = {**GRID, "seeds": [1, 2, 3]}
+    grid["axes"] = {"net": {"vit": {}}, "fold": {"a": {}}, "recipe": GRID["axes"]["recipe"]}
+    plan = load(grid)
+    keys, found = results(plan)
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    assert findings.ranks["AUPRC"].items == ("baseline", "nvfp4") and not findings.shares and not findings.left_out
+
+
+def test_a_diverged_cell_is_named(tmp_path, capsys):
+    from netweight.cli._render import show
+
+    plan = wide()
+    keys, found = results(plan)
+    found[keys[1]]["value"]["run"] |= {"diverged": True, "ended": "not finite at step 3"}
+    show(concluded(plan, keys, found, tmp_path, phantom=False))
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "diverged, and judged as it ended: cnn, a, nvfp4, seed 1: not finite at step 3" in said
+        or "diverged, and judged as it ended: cnn, a, nvfp4, 1: not finite at step 3" in said
+    )
+
+
+def test_a_row_of_one_s_own_is_part_of_a_cell_s_key(tmp_path, monkeypatch):
+    from netweight.jobs import _training_study as job
+
+    mine, keys = tmp_path / "mine.toml", []
+    monkeypatch.setattr(
+        job,
+        "run",
+        lambda tasks, *rest, **given: (
+            keys.append([t.key for t in tasks]) or {t.key: {"failure": "not run"} for t in tasks}
+        ),
+    )
+    grid = {**GRID, "axes": {"recipe": {"baseline": {"qat": {"use": "baseline"}}, "mine": {"qat": {"use": str(mine)}}}}}
+    for base in ("nvfp4", "nvfp4-sr", "nvfp4"):
+        mine.write_text(f'name = "mine"\nbase = "{base}"\n')
+        (tmp_path / "out").mkdir(exist_ok=True)
+        netweight.study(grid, out=tmp_path / "out")
+    assert keys[0] == keys[2] and keys[0][0] == keys[1][0] and keys[0][1] != keys[1][1]
+
+
+def test_what_cannot_be_found_is_said_and_costs_nothing_else(tmp_path):
+    grid = {
+        **GRID,
+        "axes": {
+            "net": {"cnn": {"net": {"use": "cnn"}}, "vit": {}},
+            "fold": {"a": {}},
+            "recipe": {**GRID["axes"]["recipe"], "sr": {"qat": {"use": "nvfp4-sr"}}},
+        },
+    }
+    plan = load(grid)
+    keys, found = results(plan)
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    assert [why.split(":")[0] for why in findings.left_out] == ["AUPRC, shares of variance"]
+    assert "one seed cannot tell" in findings.left_out[0] and findings.ranks["AUPRC"].blocks == 2
 
 
 @pytest.mark.parametrize(
@@ -119,6 +195,7 @@ def test_what_cannot_be_found_is_said(tmp_path):
         ({"compare": {"axis": "recipe", "baseline": "baseline", "replicates": ["fold"]}}, {}, "'fold' is none of"),
         ({"compare": {"axis": "recipe", "baseline": "baseline", "replicates": ["recipe"]}}, {}, "cannot repeat"),
         ({"job": "compress", "data": None}, {}, "names no data"),
+        ({"measure": [{"name": "AUPRC", "metric": "auprcc"}]}, {}, "did you mean 'auprc'"),
     ],
 )
 def test_what_is_wrong_with_a_grid_is_said_before_the_first_cell(parts, given, words, tmp_path):
@@ -135,4 +212,6 @@ def test_the_command_line_shows_findings_as_paragraphs(tmp_path, capsys):
     keys, found = results(plan)
     show(concluded(plan, keys, found, tmp_path, phantom=True))
     shown = capsys.readouterr().out
-    assert "36 of 36 cells done on phantoms" in shown and "matters most" in shown
+    assert "36 of 36 cells done on phantoms" in shown and "Fewer than 3 folds give no intervals" in " ".join(
+        shown.split()
+    )

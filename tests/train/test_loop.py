@@ -156,6 +156,52 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_weights_and_names
     assert all(torch.isfinite(tensor).all() for tensor in module.state_dict().values())
 
 
+class After:
+    """Does something to the module after a step."""
+
+    def __init__(self, step, what):
+        self.step, self.what = step, what
+
+    def before(self, step): ...
+    def after(self, step):
+        if step == self.step:
+            with torch.no_grad():
+                self.what()
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state): ...
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_what_is_not_finite_first_in_validation_is_named(value, passes):
+    """Also an infinite logit, which the loss itself would cut off."""
+    module = net()
+    last = list(module.modules())[-1]
+    steps = fit(lesson(net()), settings(epochs=passes), seed=1).steps
+    poison = After(steps - 1, lambda: last.bias.fill_(value))
+    history = fit(lesson(module, hooks=[poison]), settings(epochs=passes), seed=1)
+    assert history.diverged and len(history.rows) == passes - 1
+    name = next(name for name, part in module.named_modules() if part is last)
+    kept = "the best weights before it are kept" if passes == 2 else "the weights are those it began with"
+    assert history.ended == f"validation after pass {passes} is not finite: first the parameter {name}.bias; {kept}"
+    assert all(torch.isfinite(tensor).all() for tensor in module.state_dict().values())
+
+
+def test_an_infinite_logit_ends_training_although_the_loss_would_cut_it_off():
+    module = net()
+    last = list(module.modules())[-1]
+    poison = After(0, lambda: last.bias.fill_(torch.inf))
+    history = fit(lesson(module, hooks=[poison]), settings(), seed=1)
+    assert (
+        history.diverged
+        and history.steps == 1
+        and "not finite at step 2, in pass 1: first the parameter" in history.ended
+    )
+
+
 def test_an_output_that_overflows_is_named_before_what_follows_from_it():
     module = net()
     module[0].weight.data *= 1e30

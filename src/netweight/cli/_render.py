@@ -272,7 +272,10 @@ def _run(run: Run) -> RenderableType:
         f"{run.name}: {len(history['rows'])} passes, the best {history['best']} ({history['ended']}); "
         f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}; {_how_packed(run)}"
     )
-    return Group(head, _claims(run.claims()), wrote(run.path))
+    alike = run.training["split"].get("equal", [])
+    some = ", ".join(f"{one} = {other}" for one, other in alike[:3]) + (", …" if len(alike) > 3 else "")
+    twins = [Text(f"pairs of equal images in different parts: {len(alike)} ({some})", style=STYLE["warning"])] if alike else []  # fmt: skip
+    return Group(head, *twins, _claims(run.claims()), wrote(run.path))
 
 
 def _how_packed(run: Run) -> str:

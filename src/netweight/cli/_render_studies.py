@@ -54,6 +54,11 @@ def training_findings(found: TrainingFindings) -> RenderableType:
     made = " on phantoms, which say nothing about patients" if found.phantom else ""
     lines: list[RenderableType] = [Text(f"{found.name}: {done} of {len(found.cells)} cells done{made}")]
     lines += [Text(f"failed: {_cell(row)}: {row['failure']}", style=STYLE["warning"]) for row in failed]
+    lines += [
+        Text(f"diverged, and judged as it ended: {_cell(row)}: {row['ended']}", style=STYLE["warning"])
+        for row in found.cells
+        if row.get("diverged")
+    ]
     for row in found.comparisons:
         lines += [Text(""), Text(row.words())]
     for name, one in (*found.shares.items(), *found.ranks.items()):

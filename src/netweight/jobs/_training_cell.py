@@ -18,7 +18,7 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """``what``: data, recipe, measures, device, threads. A cell that was killed goes on where its training was.
 
     Returns:
-      ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended.
+      ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended, whether because something was not finite.
     """
     where = {"data": what["data"], "device": what["device"], "threads": int(what["threads"])}
     run = train(dict(what["recipe"]), out=Path(folder) / MADE, **where)
@@ -31,6 +31,7 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
             "best": history["best"],
             "steps": history["steps"],
             "ended": history["ended"],
+            "diverged": history["diverged"],
         },
     }
 

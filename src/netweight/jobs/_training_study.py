@@ -14,8 +14,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from netweight import data, models, provenance
-from netweight.errors import DataError
+from netweight.errors import DataError, SettingsError, nearest
+from netweight.evaluate import segmentation
 from netweight.files import write_atomically
 from netweight.jobs import _training_cell
 from netweight.jobs._study_tasks import context_of, tasks_of
@@ -63,6 +66,7 @@ def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progr
     for one in recipes:  # what is wrong with any of them is said before the first has run
         one.qat.qat()
         models.nets.sizes(one.net.use)
+    _check_measures(plan)
     kind = models.device(device).type
     slices = data.segmentation(source)
     context = context_of(plan, pool.threads, slices=slices.sha256, device=kind)
@@ -72,6 +76,22 @@ def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progr
     findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)
     _write(findings, plan, slices.provenance)
     return findings
+
+
+def _check_measures(plan: Study) -> None:
+    """Raises: SettingsError: something is to be taken of every cell that no trained net is judged by."""
+    masks = np.zeros((2, 8, 8), np.bool_)
+    masks[:, 2:4, 2:4] = True
+    judged = segmentation(
+        {"any": np.where(masks, np.float32(0.75), np.float32(0.25))}, masks, ["a", "b"], source="any", split="any"
+    )
+    known = sorted({claim.metric for claim in judged})
+    for measure in plan.measures:
+        if measure.metric not in known:
+            raise SettingsError(
+                f"measure {measure.name}: metric = {measure.metric!r} is not measured of a trained net{nearest(measure.metric, known)}; there are "
+                f"{', '.join(known)}"
+            )
 
 
 def concluded(

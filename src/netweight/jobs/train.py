@@ -60,7 +60,7 @@ def train(
     master = None if teacher is None else _runs.read(teacher)
     _check_teacher(master, slices, split)
     if _runs.is_run(folder):
-        return _finished(folder, chosen, slices)
+        return _finished(folder, chosen, slices, master)
     net, quantized = _runs.built(chosen, slices.images.shape[1])
     _claim(folder, _key(chosen, slices, split, master, where))
     begun = time.monotonic()
@@ -77,10 +77,10 @@ def train(
         net.to("cpu")
         training = {
             "data": {**slices.provenance, "given": str(data)},
-            "split": split.provenance,
+            "split": {**split.provenance, "equal": [[slices.names[k] for k in pair] for pair in split.duplicates]},
             "seen": _seen.write(folder, slices, split),
             "image": int(slices.images.shape[1]),
-            "history": {"rows": history.rows, "best": history.best, "steps": history.steps, "ended": history.ended},
+            "history": {key: getattr(history, key) for key in ("rows", "best", "steps", "ended", "diverged")},
             "layers": [asdict(row) for row in quantized.rows],
             "packed": _packed(net, quantized, slices, split, folder, progress),
             "teacher": None if master is None else master.weights_sha256,
@@ -104,11 +104,18 @@ def _opened(source: str | Path, recipe: TrainRecipe) -> Segmentation:
     return slices
 
 
-def _finished(folder: Path, recipe: TrainRecipe, slices: Segmentation) -> Run:
+def _finished(folder: Path, recipe: TrainRecipe, slices: Segmentation, teacher: Run | None) -> Run:
     """A run that is done already, if it is this one."""
     found = _runs.read(folder)
-    if found.recipe.sha256 != recipe.sha256 or found.training["data"]["sha256"] != slices.sha256:
-        raise ExistsError(f"{folder} holds another finished run; choose another folder or remove it")
+    known = {
+        "recipe": (found.recipe.sha256, recipe.sha256),
+        "slices": (found.training["data"]["sha256"], slices.sha256),
+        "teacher": (found.training["teacher"], None if teacher is None else teacher.weights_sha256),
+    }
+    if different := [name for name, (there, here) in known.items() if there != here]:
+        raise ExistsError(
+            f"{folder} holds another finished run (other {', '.join(different)}); choose another folder or remove it"
+        )
     return found
 
 

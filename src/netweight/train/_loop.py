@@ -81,6 +81,7 @@ class History:
     best_loss: float = math.inf
     steps: int = 0
     ended: str = ""
+    diverged: bool = False  # something was not finite
 
 
 def fit(
@@ -91,7 +92,7 @@ def fit(
     Args:
       folder: where the state after each pass is kept, and found again.
     Returns:
-      what happened. ``ended`` names the tensor that overflowed first where a loss was not finite.
+      what happened. Where logits, a loss or a gradient were not finite, ``ended`` names the tensor that overflowed first.
     Raises:
       DataError: nothing to train on, or nothing to choose by.
     """
@@ -145,11 +146,9 @@ class _Run:
                 return
             lost.append(loss)
             progress("steps", (number - 1) * len(batches) + count, self.settings.epochs * len(batches))
-        validation = self.validated()
-        if not math.isfinite(validation):
-            self.history.ended = (
-                f"the validation loss after pass {number} is not finite; the weights before it are kept"
-            )
+        validation, first = self.validated()
+        if first:
+            self.diverge(f"validation after pass {number} is not finite: first {first}")
             return
         self.history.rows.append(
             {"epoch": number, "train": math.fsum(lost) / len(lost), "validation": validation, "rate": self.rate()}
@@ -183,9 +182,8 @@ class _Run:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
-            first = first_not_finite(self.module, forward)
-            self.history.ended = (
-                f"not finite at step {step + 1}, in pass {epoch}: first {first}; the best weights before it are kept"
+            self.diverge(
+                f"not finite at step {step + 1}, in pass {epoch}: first {first_not_finite(self.module, forward)}"
             )
             return None
         self.optimizer.step()
@@ -194,11 +192,16 @@ class _Run:
         self.history.steps += 1
         return float(loss.detach())
 
+    def diverge(self, why: str) -> None:
+        """End here."""
+        kept = "the best weights before it are kept" if self.history.best else "the weights are those it began with"
+        self.history.ended, self.history.diverged = f"{why}; {kept}", True
+
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
         kind = images.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.half):
             logits = self.module(images)
-        total = bce_tversky(logits, masks)
+        total = _marked(bce_tversky(logits, masks), logits)
         if self.lesson.teacher is not None and self.settings.teacher_weight:
             with torch.no_grad():
                 wanted = self.lesson.teacher(images)
@@ -208,14 +211,22 @@ class _Run:
         return total
 
     @torch.no_grad()
-    def validated(self) -> float:
-        """Mean loss of the validation slices, in evaluation mode."""
+    def validated(self) -> tuple[float, str]:
+        """Mean loss of the validation slices, in evaluation mode, and what was not finite first."""
         self.module.eval()
         found, numbers = [], list(self.lesson.validation)
         for k in range(0, len(numbers), EVALUATED):
             images, masks = (part.to(self.device) for part in self.lesson.slices.plain(numbers[k : k + EVALUATED]))
-            found.append(float(bce_tversky(self.module(images), masks)) * len(images))
-        return math.fsum(found) / len(numbers)
+
+            def forward(images: Tensor = images, masks: Tensor = masks) -> Tensor:
+                logits = self.module(images)
+                return _marked(bce_tversky(logits, masks), logits)
+
+            loss = float(forward())
+            if not math.isfinite(loss):
+                return loss, first_not_finite(self.module, forward)
+            found.append(loss * len(images))
+        return math.fsum(found) / len(numbers), ""
 
     def rate(self) -> float:
         warm = min(1.0, (self.history.steps + 1) / self.settings.warmup) if self.settings.warmup else 1.0
@@ -239,6 +250,11 @@ class _Run:
         self.pace, self.history = Pace(**state["pace"]), History(**state["history"])
         for hook, kept in zip(self.lesson.hooks, state["hooks"], strict=True):
             hook.load_state_dict(kept)
+
+
+def _marked(loss: Tensor, logits: Tensor) -> Tensor:
+    """The loss, or NaN where a logit is not finite: the loss cuts logits off, and would hide an infinite one."""
+    return loss + (logits.detach().float() * 0).sum()
 
 
 def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int]:

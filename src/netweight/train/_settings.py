@@ -19,7 +19,7 @@ class Training(Settings):
         None, ge=0, le=1, description="share of a pass's slices that hold something to find; as it comes if absent"
     )
     optimizer: Literal["adamax", "adamw"] = Field("adamax", description="Adamax or AdamW")
-    lr: float = Field(5e-4, gt=0, description="rate of the optimizer")
+    lr: float = Field(5e-4, gt=0, le=1e6, description="rate of the optimizer")
     weight_decay: float = Field(0.0, ge=0, description="decay of weights")
     clip: float = Field(1.0, gt=0, description="largest norm of all gradients together")
     warmup: int = Field(0, ge=0, description="steps over which the rate rises from 0")
