@@ -2,21 +2,25 @@
 
     python benchmarks/study_page.py STUDY_FOLDER --plan recipes/studies/NAME.toml --record benchmarks/records/DATE_NAME_HARDWARE
 
-The folder is what `netweight study --out` made. Nothing is measured again; verdicts and Holm's correction come from the plan's
-published figures and all comparisons of study.json. What a reader should know besides goes below the page's last line by hand.
+The folder is what `netweight study --out` made. Nothing is measured again. Of a study of compression, verdicts and Holm's correction
+come from the plan's published figures and all comparisons of study.json; of a study of training, everything is concluded anew from its
+cells, by the statistics of this commit, and study.json is written with that. What a reader should know besides goes below the page's
+last line by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from netweight.study import Recovery, Study, load, settled
+from netweight import provenance
+from netweight.jobs._training_study import of_rows
+from netweight.study import Paired, Recovery, Study, load, settled
 
 Table = Mapping[str, Any]
 
@@ -28,12 +32,28 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True)
     given = parser.parse_args()
     found, plan = json.loads((given.study / "study.json").read_text(encoding="utf-8")), load(given.plan)
-    body = _recovered(found, plan) if plan.job == "compress" else _trained(found, plan)
+    if plan.job == "train":
+        found = _again(found, plan)
+    body = list(_recovered(found, plan) if plan.job == "compress" else _trained(found, plan))
     given.record.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(given.study / "study.json", given.record / "study.json")
+    (given.record / "study.json").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
     text = "\n".join([f"# {plan.name}", "", *_about(found, given.plan), "", *body]) + "\n"
     (given.record / "README.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def _again(found: Table, plan: Study) -> Table:
+    """What this commit concludes from the cells."""
+    better = {row["measure"]: row["better"] for row in found["comparisons"]}
+    findings = of_rows(plan, found["cells"], better, Path(), phantom=False)
+    return {
+        **found,
+        "concluded": provenance.environment(),
+        "comparisons": [asdict(row) for row in findings.comparisons],
+        "shares": {name: asdict(one) for name, one in findings.shares.items()},
+        "ranks": {name: asdict(one) for name, one in findings.ranks.items()},
+        "left_out": list(findings.left_out),
+    }
 
 
 def _about(found: Table, plan: Path) -> Iterator[str]:
@@ -41,8 +61,15 @@ def _about(found: Table, plan: Path) -> Iterator[str]:
     environment = found["environment"]
     yield (
         f"`netweight study {plan.as_posix()}`: {len(found['cells']) - len(failed)} of {len(found['cells'])} cells done. "
-        f"{environment['cpu']}, {environment['cores']} cores; commit {environment['commit'][:12] or 'unknown'}."
+        f"{environment['cpu']}, {environment['cores']} cores; commit {environment['commit'][:12] or 'unknown'}"
+        + (f", concluded at {found['concluded']['commit'][:12] or 'unknown'}." if "concluded" in found else ".")
     )
+    if "judged" in found:
+        judged = found["judged"]
+        yield (
+            f"Judged on all of {judged['data']}: {judged['patients']} patients of another source; commit "
+            f"{judged['environment']['commit'][:12] or 'unknown'}."
+        )
     for why, count in Counter(row["failure"] for row in failed).items():
         yield f"{count} failed: {why}."
     for row in found["cells"]:
@@ -74,22 +101,23 @@ def _recovered(found: Table, plan: Study) -> Iterator[str]:
 
 
 def _trained(found: Table, plan: Study) -> Iterator[str]:
-    """Every comparison of a study of training, where the variance is, how the seeds rank, then every cell."""
+    """Every comparison of a study of training, where the variance is, how the settings rank, then every cell."""
+    unit = " and ".join(plan.compare.replicates) or "seed"
+    others = [axis for axis in plan.axes if axis not in (plan.compare.axis, *plan.compare.replicates)]
     yield (
-        "Means over seeds, recipe minus baseline, 95 % intervals of Student's t; ratios with Fieller's interval; exact sign-flip tests "
-        "with Holm's correction over all comparisons."
+        f"Means over {unit}s, {plan.compare.axis} minus `{plan.compare.baseline}`, 95 % intervals of Student's t; ratios of means with Fieller's interval. "
+        f"p: Student's t by itself, then after Holm's correction over all {len(found['comparisons'])} comparisons, then the exact sign-flip test after it."
     )
     yield ""
-    yield f"| setting | measure | {plan.compare.baseline} | value | difference | ratio | p, Holm | d_z | seeds to settle |"
-    yield "|---" * 9 + "|"
+    yield f"| setting | measure | n | {plan.compare.baseline} | value | difference | ratio | p | p, Holm | p of signs, Holm | verdict | {unit}s to settle |"
+    yield "|---" * 12 + "|"
     for row in found["comparisons"]:
-        low, high = row["interval"]
-        ratio_low, ratio_high = row["ratio_interval"]
+        one = Paired(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         yield _line(
-            row["name"], row["measure"], _number(row["baseline_value"]), _number(row["value"]),
-            f"{_number(row['difference'])} [{_number(low)}, {_number(high)}]",
-            f"{_number(row['ratio'])} [{_number(ratio_low)}, {_number(ratio_high)}]",
-            _number(row["adjusted_sign_flip_p"]), _number(row["d_z"]), _number(row["seeds_to_settle"]),
+            one.name, one.measure, str(one.n), _number(one.baseline_value), _number(one.value),
+            f"{_number(one.difference)} {_interval(one.interval)}", f"{_number(one.ratio)} {_interval(one.ratio_interval)}",
+            _number(one.t_p), _number(one.adjusted_t_p), _number(one.adjusted_sign_flip_p), one.verdict,
+            "–" if one.verdict != "not told" else _number(one.seeds_to_settle),
         )  # fmt: skip
     for measure, shares in found["shares"].items():
         yield ""
@@ -104,7 +132,7 @@ def _trained(found: Table, plan: Study) -> Iterator[str]:
             f"{name} ({rank:.2g})" for name, rank in zip(ranks["items"], ranks["mean_ranks"], strict=True)
         )
         yield ""
-        yield f"{measure}, mean rank over {ranks['blocks']} nets and seeds: {order}; Kendall's W {_number(ranks['w'])}, p {_number(ranks['p_value'])}."
+        yield f"{measure}, mean rank over {ranks['blocks']} {' and '.join([*others, unit])}s: {order}; Kendall's W {_number(ranks['w'])}, p {_number(ranks['p_value'])}."
     yield from ("", *(f"Left out: {why}" for why in found["left_out"]))
     yield from _cells(found["cells"], plan)
 
@@ -123,6 +151,10 @@ def _cells(rows: Sequence[Table], plan: Study) -> Iterator[str]:
 
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"[{_number(ends[0])}, {_number(ends[1])}]"
 
 
 def _number(value: float | None) -> str:

@@ -41,9 +41,22 @@ LAYOUTS = [
 LAYOUTS += [((5, 27), 1), ((7, 130), 1), ((2, 3, 400), 2)]
 
 
+SCALED = (
+    "int8-sym-tensor",
+    "int4-sym-g32",
+    "int3-sym-channel",
+    "e4m3-tensor",
+    "e5m2-g64",
+    "e4m3-channel",
+    "mxfp6-e2m3",
+    "mxfp8-e5m2",
+    "e2m1-g32",
+)
+
+
 def options_of(name, shape, axis):
-    signs = (None,) if name == "nvfp4-2d" else (None, SIGNS)
-    rules = ("amax", 0.8) if name == "mxfp4" else ("amax", "four-over-six", 0.8)
+    signs = (None, SIGNS) if name in ("nvfp4", "mxfp4") else (None,)
+    rules = ("amax", "four-over-six", 0.8) if name.startswith("nvfp4") else ("amax", 0.8)
     samples = (1, shape[0]) if axis > 0 and (name != "nvfp4-2d" or axis > 1) else (1,)
     place = axis if name != "nvfp4-2d" else (axis - 1, axis) if axis else (0, 1)
     for rounding, s, rule, n in itertools.product(("nearest", "stochastic"), signs, rules, samples):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from formats.rounding_cases import LAYOUTS, SIGNS, inputs_of, options_of, random, reference, same_bits
+from formats.rounding_cases import LAYOUTS, SCALED, SIGNS, inputs_of, options_of, random, reference, same_bits
 from netweight import formats, native
 from netweight.errors import FormatError, UnknownName
-from netweight.formats import _round, _round_reference
+from netweight.formats import _round, _round_native, _round_reference
 from netweight.formats._layout import layout
 from oracles import number_formats
 
@@ -116,7 +116,7 @@ def test_squares_transpose_and_rows_do_not():
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("shape", "axis"), LAYOUTS)
-@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4"])
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4-2d", "mxfp4", *SCALED])
 def test_the_compiled_form_equals_the_plain_one_to_the_bit(level, shape, axis, name):
     before = native.isa()
     native.set_isa(level)
@@ -129,16 +129,46 @@ def test_the_compiled_form_equals_the_plain_one_to_the_bit(level, shape, axis, n
         native.set_isa(before)
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("signs", [None, SIGNS])
-def test_threads_change_nothing(rounding, signs):
+@pytest.mark.parametrize(
+    ("name", "shape"), [("e5m2-tensor", (3, 20001)), ("int8-sym-channel", (2, 9001)), ("e4m3-channel", (1, 9000, 3))]
+)
+def test_long_groups_are_shared_out_without_a_seam(name, shape, rounding, level):
+    """Groups of more elements than a thread takes at a time."""
+    before, x = native.isa(), random(*shape, seed=15)
+    native.set_isa(level)
+    try:
+        got = formats.round_blocks(x, name, axis=1, rounding=rounding, seed=8)
+    finally:
+        native.set_isa(before)
+    assert same_bits(got, reference(x, name, axis=1, rounding=rounding, seed=8))
+
+
+@pytest.mark.parametrize("name", ["nvfp4", *SCALED])
+def test_zeros_of_either_sign_are_the_plain_forms(name):
+    x = torch.tensor([0.0, -0.0]).repeat(40)[:75].repeat(4, 1)
+    x[2] = random(75, seed=16)
+    x[3, 5:] = -random(70, seed=17).abs() * 1e-20  # rounded to a zero
+    x[3, 0] = 1.0
+    for samples in (1, 4):
+        for rounding in ("nearest", "stochastic"):
+            how = {"axis": 1, "rounding": rounding, "samples": samples, "seed": 5}
+            assert same_bits(formats.round_blocks(x, name, **how), reference(x, name, **how))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize(
+    ("name", "signs"), [("nvfp4", None), ("nvfp4", SIGNS), ("e4m3-tensor", None), ("int4-sym-g32", None)]
+)
+def test_threads_change_nothing(rounding, name, signs):
     if not LEVELS:
         pytest.skip("no compiled library")
     x, before, found = random(64, 33, 40), native.threads(), []
     try:
         for threads in (1, 2, 3):
             native.set_threads(threads)
-            found.append(formats.round_blocks(x, "nvfp4", axis=1, rounding=rounding, signs=signs, seed=3))
+            found.append(formats.round_blocks(x, name, axis=1, rounding=rounding, signs=signs, seed=3))
     finally:
         native.set_threads(before)
     assert same_bits(found[0], found[1]) and same_bits(found[0], found[2])
@@ -310,12 +340,15 @@ def test_samples_are_rounded_as_if_alone(name):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("signs", [None, SIGNS])
-def test_what_is_not_finite_spoils_its_sample_and_no_other(bad, signs):
+@pytest.mark.parametrize(
+    ("name", "signs"),
+    [("nvfp4", None), ("nvfp4", SIGNS), ("int8-sym-tensor", None), ("e4m3-g64", None), ("mxfp8-e4m3", None)],
+)
+def test_what_is_not_finite_spoils_its_sample_and_no_other(bad, name, signs):
     x = random(3, 8, 32)
     x[1, 2, 3] = bad
-    whole = formats.round_blocks(random(3, 8, 32), "nvfp4", axis=2, samples=3, signs=signs)
-    for got in (way(x, "nvfp4", axis=2, samples=3, signs=signs) for way in (formats.round_blocks, reference)):
+    whole = formats.round_blocks(random(3, 8, 32), name, axis=2, samples=3, signs=signs)
+    for got in (way(x, name, axis=2, samples=3, signs=signs) for way in (formats.round_blocks, reference)):
         assert got[1].isnan().all() and whole.isfinite().all()
         assert same_bits(got[[0, 2]], whole[[0, 2]])
 
@@ -330,9 +363,12 @@ def test_the_result_may_take_the_place_of_what_was_rounded():
 
 def test_without_the_library_the_plain_form_serves(monkeypatch):
     x = random(9, 50)
-    want = formats.round_blocks(x, "nvfp4", axis=0, rounding="stochastic", seed=2)
+    names = ("nvfp4", "int8-sym-g32")
+    want = [formats.round_blocks(x, name, axis=0, rounding="stochastic", seed=2) for name in names]
     monkeypatch.setattr(native, "missing", lambda: "not here")
-    assert same_bits(formats.round_blocks(x, "nvfp4", axis=0, rounding="stochastic", seed=2), want)
+    monkeypatch.setattr(_round_native, "_library", None)
+    got = [formats.round_blocks(x, name, axis=0, rounding="stochastic", seed=2) for name in names]
+    assert all(same_bits(a, b) for a, b in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize(

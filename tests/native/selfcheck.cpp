@@ -153,6 +153,62 @@ int rounding_differs(const std::string &level) {
   return differ;
 }
 
+// The values of a small float from 0 up, in the order of its codes.
+std::vector<float> magnitudes(int mantissa_bits, int min_exponent, float high) {
+  std::vector<float> all;
+  const int steps = 1 << mantissa_bits;
+  for (int code = 0;; code++) {
+    const float value = code < steps ? std::ldexp(float(code), min_exponent - mantissa_bits)
+                                     : std::ldexp(float(steps + code % steps), min_exponent - mantissa_bits + code / steps - 1);
+    if (value > high) return all;
+    all.push_back(value);
+  }
+}
+
+// Groups whose scales are given: to the nearest by search; draws take a neighbour, and the same one at every level. 0: all right.
+int scaling_differs(const std::string &level) {
+  const int64_t shapes[][4] = {{5, 64, 1, 64}, {3, 27, 1, 16}, {1, 40, 64, 7}, {2, 33, 17, 16}, {1, 20001, 1, 20001}, {2, 9, 3, 1}};
+  const int kinds[][2] = {{-1, 0}, {3, -6}, {2, -14}, {1, 0}};
+  const float ends[][2] = {{-128, 127}, {-448, 448}, {-57344, 57344}, {-6, 6}};
+  int differ = 0;
+  for (const auto &shape : shapes)
+    for (int option = 0; option < 8; option++) {
+      const int kind = option / 2;
+      const float low = ends[kind][0], high = ends[kind][1];
+      const nw_scaling how = {shape[0], shape[1], shape[2], shape[3], 77, option % 2, kinds[kind][0], kinds[kind][1], low, high};
+      const int64_t groups = (how.length + how.width - 1) / how.width;
+      std::vector<float> x(size_t(how.outer * how.length * how.inner)), y(x.size()), plain(x.size()), scale(size_t(how.outer * groups * how.inner));
+      for (float &value : x) value = normal() * std::exp(3 * normal());
+      for (float &value : scale) value = std::exp(normal()) / high;
+      scale[0] = 0;
+      const std::vector<float> grid = how.mantissa_bits < 0 ? std::vector<float>() : magnitudes(how.mantissa_bits, how.min_exponent, high);
+      nw_set_isa("portable");
+      int bad = nw_round_scaled(&how, x.data(), scale.data(), plain.data()) != 0;
+      nw_set_isa(level.c_str());
+      bad |= nw_round_scaled(&how, x.data(), scale.data(), y.data()) != 0 || std::memcmp(y.data(), plain.data(), 4 * y.size()) != 0;
+      for (int64_t at = 0; at < int64_t(x.size()); at++) {
+        const int64_t inner = at % how.inner, along = at / how.inner % how.length, line = at / how.inner / how.length;
+        const float s = scale[size_t((line * groups + along / how.width) * how.inner + inner)];
+        const volatile float quotient = s > 0 ? x[size_t(at)] / s : 0.0f;
+        const float units = quotient, held = std::max(low, std::min(high, units));
+        float wanted, step;
+        if (how.mantissa_bits < 0) {
+          wanted = std::nearbyint(held), step = 1;
+        } else {
+          wanted = std::copysign(nearest(grid, std::fabs(held)), units);
+          step = std::ldexp(1.0f, std::max(std::ilogb(std::max(std::fabs(held), 1e-30f)), how.min_exponent) - how.mantissa_bits);
+        }
+        if (how.stochastic)
+          bad |= std::fabs(double(y[size_t(at)]) - double(held) * s) > double(step) * s * (1 + 1e-5);
+        else
+          bad |= y[size_t(at)] != wanted * s;
+      }
+      if (bad) std::printf("scaling (%d, %d, %d, %d), option %d differs at %s\n", int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3]), option, level.c_str());
+      differ += bad;
+    }
+  return differ;
+}
+
 }  // namespace
 
 int main() {
@@ -184,6 +240,7 @@ int main() {
               if (!check(c, shape[0], shape[1], m, exact, some[done++ % 5])) failed++;
             }
       failed += rounding_differs(level);
+      failed += scaling_differs(level);
       done += 60;
     }
     std::printf("%s: %d checks so far, %d failed\n", level.c_str(), done, failed);

@@ -80,11 +80,13 @@ def test_published_folds_do_not_tell_fp4_from_16_bits():
 
 def test_what_is_told_apart_is_said_with_its_direction():
     worse = paired("half", [0.5, 0.52, 0.49, 0.51], "whole", [0.9, 0.91, 0.9, 0.9], measure="recall")
-    assert "half is worse than whole" in worse.words() and "more seeds" not in worse.words()
+    assert (
+        worse.verdict == "worse" and "half is worse than whole" in worse.words() and "more seeds" not in worse.words()
+    )
     lower = paired("half", [0.5, 0.52, 0.49, 0.51], "whole", [0.9, 0.91, 0.9, 0.9], measure="loss", better="lower")
-    assert "half is better than whole" in lower.words()
+    assert lower.verdict == "better" and "half is better than whole" in lower.words()
     one = paired("half", [0.5], "whole", [0.9], measure="recall")
-    assert one.interval == (None, None) and "one pair cannot say" in one.words()
+    assert one.verdict == "not told" and one.interval == (None, None) and "one pair cannot say" in one.words()
     same = paired("a", [0.5, 0.6], "b", [0.5, 0.6], measure="recall")
     assert same.sign_flip_p == same.wilcoxon_p == 1.0 and same.seeds_to_settle is None
     assert "No reasonable number of seeds" in " ".join(same.words().split())
@@ -116,7 +118,11 @@ def test_what_does_not_stand_among_all_comparisons_is_not_called_better():
         [paired(f"a{k}", rng.normal(0, 1, 3) + 5, "b", rng.normal(0, 1, 3) + 5, measure="m") for k in range(60)]
     )
     alone = [row for row in rows if row.interval[0] > 0 or row.interval[1] < 0]
-    assert alone and all("does not stand among 60 comparisons" in " ".join(row.words().split()) for row in alone)
+    assert (
+        alone
+        and all(row.verdict == "not told" for row in alone)
+        and all("does not stand among 60 comparisons" in " ".join(row.words().split()) for row in alone)
+    )
     assert all("more seeds or folds" in " ".join(row.words().split()) for row in alone if row.more_seeds)
     assert not any("so a" in " ".join(row.words().split()) and "not told" not in row.words() for row in rows)
     assert "3 pairs cannot give the last two less than p = 1." in " ".join(rows[0].words().split())

@@ -19,7 +19,7 @@ from netweight.formats._layout import Layout, dense, empty_beside, layout
 Rule = str | float
 Scaling = Literal["amax", "four-over-six"]
 TRANSFORMER_ENGINE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
-COMPILED = ("nvfp4", "nvfp4-2d", "mxfp4")  # formats that the library and the GPU's kernels know
+ON_A_GPU = ("nvfp4", "nvfp4-2d", "mxfp4")  # formats that the GPU's kernels know
 FAMILIES = ("nvfp4", "mx", "minifloat", "integer")
 
 
@@ -123,10 +123,10 @@ def _prepared(
 
 def _form(x: Tensor, request: Request) -> Callable[[Tensor, Tensor, Layout, Request, bool, int, int], None]:
     """Which of the three, all of the same bits, is fastest here."""
-    served = request.format.name.removesuffix("-ragged") in COMPILED
-    if served and x.device.type == "cpu" and native.missing() is None:
+    if x.device.type == "cpu" and _round_native.serves(request) and native.missing() is None:
         return _round_native.round_into
-    if served and x.device.type == "cuda" and _round_triton.there():
+    known = request.format.name.removesuffix("-ragged") in ON_A_GPU
+    if known and x.device.type == "cuda" and _round_triton.there():
         return _round_triton.round_into
     return _round_reference.round_into
 

@@ -48,7 +48,7 @@ def fit(blocks_RGK: Tensor, format: Format, ratio: Tensor | float) -> Params:
     low = filled.amin(-1).clamp(max=0).float() * ratio
     high = filled.amax(-1).clamp(min=0).float() * ratio
     if format.zero == "none":
-        scale, row_scale = _stored(torch.maximum(-low, high) * 2 / top, format)
+        scale, row_scale = _stored(torch.maximum(-low, high).abs() * 2 / top, format)  # one zero
         return Params(scale, row_scale_R1=row_scale)
     scale, row_scale = _stored((high - low) / top, format)
     exact = torch.where(scale > 0, -low / scale, torch.zeros_like(scale))

@@ -109,6 +109,13 @@ def concluded(
             row |= {name: number["value"] for name, number in numbers.items()} | result["value"]["run"]
             better |= {name: number["better"] for name, number in numbers.items()}
         rows.append(row)
+    return of_rows(plan, rows, better, out, phantom=phantom)
+
+
+def of_rows(
+    plan: Study, rows: Sequence[Mapping[str, Any]], better: Mapping[str, Any], out: Path, *, phantom: bool
+) -> TrainingFindings:
+    """The same from the cells of a ``study.json``; ``better``: which way each measure is good."""
     table = [row for row in rows if "failure" not in row]
     comparisons, shares, ranks, left_out = [], {}, {}, []
     for measure in plan.measures:

@@ -70,6 +70,14 @@ class Paired:
         """How many seeds more would tell the difference from none, were it as large and as scattered as these; None if unknown."""
         return None if self.seeds_to_settle is None else max(0, self.seeds_to_settle - self.n)
 
+    @property
+    def verdict(self) -> Literal["better", "worse", "not told"]:
+        """By Student's t at 5 %, after Holm's correction where all comparisons are known."""
+        p = self.t_p if self.adjusted_t_p is None else self.adjusted_t_p
+        if p is None or p >= 1 - LEVEL:
+            return "not told"
+        return "better" if (self.difference > 0) == (self.better == "higher") else "worse"
+
     def words(self) -> str:
         """What was found, in a paragraph of at most 80 columns."""
         return textwrap.fill(" ".join(part for part in _sentences(self) if part), WIDTH)
@@ -137,8 +145,7 @@ def _ratio(sums_RK: np.ndarray) -> np.ndarray:
 def _sentences(row: Paired) -> list[str]:
     good = (row.difference > 0) == (row.better == "higher")
     how = "as good as" if row.difference == 0 else "better than" if good else "worse than"
-    p = row.t_p if row.adjusted_t_p is None else row.adjusted_t_p
-    told = p is not None and p < 1 - LEVEL
+    told = row.verdict != "not told"
     first = f"On {row.n} {'pair' if row.n == 1 else 'pairs'}, {row.name} has a mean {row.measure} of {row.value:.4g}, {row.baseline} {row.baseline_value:.4g}:"
     if not bounded(row.interval):
         return [

@@ -107,6 +107,19 @@ typedef struct {
 /* y may be x. Returns how many samples held NaN or infinity: they are NaN throughout. */
 NW_API int nw_round_blocks(const nw_rounding *how, const float *x, float *y);
 
+/* Groups of `width` elements lie along length of dense memory (outer, length, inner), a last one may be shorter; scales are given,
+ * (outer, groups, inner), >= 0; 0 stands for a group of zeros. Elements become multiples of them, and values again. */
+typedef struct {
+  int64_t outer, length, inner, width;
+  uint64_t seed;         /* as in nw_rounding */
+  int32_t stochastic;
+  int32_t mantissa_bits; /* of a small float; -1: whole numbers from low to high, with one zero */
+  int32_t min_exponent;  /* of the small float's normal numbers */
+  float low, high;       /* ends of the range; of a small float both are `high` away from 0 */
+} nw_scaling;
+/* y may be x; values must be finite. */
+NW_API int nw_round_scaled(const nw_scaling *how, const float *x, const float *scale, float *y);
+
 /* ---- language models: a decoder described as data ---- */
 
 /* y = x W^T + bias, packed or as stored (row-major float32, float16 or bfloat16). */

@@ -25,13 +25,6 @@ bool known(const nw_rounding &how) {
          how.outer % how.samples == 0 && (how.rule == 0 || (how.rule == 1 && nvfp4)) && how.ratio > 0;
 }
 
-uint64_t mixed(uint64_t x) {  // splitmix64: Steele, Lea, Flood, OOPSLA 2014
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
 std::vector<RoundRegion> regions(const nw_rounding &how, int block) {
   std::vector<RoundRegion> found;
   const int64_t rows = how.rows / how.row_block, columns = how.length / block;

@@ -30,6 +30,24 @@ struct RoundJob {
   std::atomic<uint32_t> *largest;      // of each sample, the bits of its largest magnitude; when measuring
 };
 
+// Groups along an axis by scales that are given: (outer, groups, inner) of them.
+struct ScaledJob {
+  static constexpr int64_t PLACES = 4096;  // of a group's first half, for one thread at a time
+  nw_scaling how;
+  const float *x, *scale;
+  float *y;
+  int64_t groups, half, pieces;  // half a group, rounded up; parts of it
+  uint32_t key[2];
+};
+
+// What a seed becomes: splitmix64, Steele, Lea, Flood, OOPSLA 2014.
+inline uint64_t mixed(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
 // A maximum that threads share, as the bits of its magnitude. Static: each instruction set's file has its own.
 static inline void raise(std::atomic<uint32_t> &largest, uint32_t to) {
   uint32_t now = largest.load(std::memory_order_relaxed);
@@ -42,6 +60,7 @@ struct Rounding {
   void (*round)(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end);
   void (*measure)(const RoundJob &job, const RoundRegion &region, int64_t begin, int64_t end);  // after the transform
   uint32_t (*largest)(const float *x, int64_t n);  // bits of the largest magnitude; of NaN they are above infinity's
+  void (*scaled)(const ScaledJob &job, int64_t begin, int64_t end);
 };
 
 const Rounding *portable_rounding();

@@ -457,8 +457,3 @@ inline uint32_t largest(const float *x, int64_t n) {
   }
   return uint32_t(found);
 }
-
-inline const Rounding *rounding() {
-  static const Rounding all = {items, round_any, measure, largest};
-  return &all;
-}

@@ -12,6 +12,7 @@ namespace round_avx2 {
 namespace {
 constexpr int LANES = 8;
 #include "round.inl"
+#include "scaled.inl"
 }  // namespace
 }  // namespace round_avx2
 

@@ -12,6 +12,7 @@ namespace round_avx512 {
 namespace {
 constexpr int LANES = 16;
 #include "round.inl"
+#include "scaled.inl"
 }  // namespace
 }  // namespace round_avx512
 

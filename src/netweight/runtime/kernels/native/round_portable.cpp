@@ -10,6 +10,7 @@ namespace round_portable {
 namespace {
 constexpr int LANES = 4;
 #include "round.inl"
+#include "scaled.inl"
 }  // namespace
 }  // namespace round_portable
 
