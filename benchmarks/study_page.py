@@ -67,7 +67,7 @@ def _about(found: Table, plan: Path) -> Iterator[str]:
     if "judged" in found:
         judged = found["judged"]
         yield (
-            f"Judged on all of {judged['data']}: {judged['patients']} patients of another source; commit "
+            f"Judged on all of {judged['data']}: {judged['patients']} patients (slices, where the set names none); commit "
             f"{judged['environment']['commit'][:12] or 'unknown'}."
         )
     for why, count in Counter(row["failure"] for row in failed).items():
