@@ -10,7 +10,7 @@ test: export OMP_NUM_THREADS = 1
 test demo: export HF_HUB_OFFLINE = 1
 lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help native sanitize arm bench-kernels install test lint format demo clean bench-formats bench-import bench-demo bench-minilm bench-training-steps bench-deployed bench-killed readme
+.PHONY: help native sanitize arm bench-kernels install test lint format demo clean bench-formats bench-import bench-demo bench-minilm bench-training-steps bench-rounding bench-deployed bench-killed readme
 .DEFAULT_GOAL := help
 
 help:
@@ -87,6 +87,9 @@ bench-kernels: install
 
 bench-training-steps: install
 	$(PY) benchmarks/training_steps.py --out $(RECORD)
+
+bench-rounding: install
+	$(PY) benchmarks/rounding.py --out $(RECORD)
 
 bench-deployed: install
 	$(PY) benchmarks/deployed.py --out $(RECORD)
