@@ -161,6 +161,19 @@ def test_what_cannot_be_paired_is_refused(run, workplace, tmp_path):
         netweight.evaluate([run, run])
 
 
+def test_runs_in_folders_of_one_name_are_told_apart_by_their_paths(run, baseline, tmp_path):
+    """As in the cells of a study."""
+    for name, source in (("a", run), ("b", baseline)):
+        shutil.copytree(source, tmp_path / name / "run")
+    claims = netweight.evaluate([tmp_path / "a/run", tmp_path / "a/run/packed"], against=tmp_path / "b/run", **MEASURED)
+    assert {claim.subject for claim in claims} == {"a/run", "a/run/packed", "b/run"}
+    ratios = [claim for claim in claims if claim.metric == "auprc_ratio"]
+    assert {claim.subject for claim in ratios} == {"a/run", "a/run/packed"}
+    (alone,) = (claim for claim in netweight.evaluate(run, **MEASURED) if claim.metric == "auprc")
+    kept = [claim for claim in read_claims(tmp_path / "a/run/claims.jsonl") if claim.metric == "auprc"]
+    assert [(claim.subject, claim.value) for claim in kept] == [("a/run", alone.value)]
+
+
 def test_claims_of_a_run_are_measured_again(run, baseline, tmp_path):
     other = data.segmentation("phantom:3x4", size=32, seed=9)
     place = patients(tmp_path / "other", other, range(len(other)), rename="new-")

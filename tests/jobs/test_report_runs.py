@@ -199,6 +199,18 @@ def test_a_run_without_claims_of_its_own_is_refused(copied):
         netweight.report(folder)
 
 
+def test_runs_in_folders_of_one_name_are_told_apart_before_anything_is_computed(runs, tmp_path: Path, monkeypatch):
+    for name, source in zip("ab", runs, strict=True):
+        shutil.copytree(source.path, tmp_path / name / "run")
+    path = netweight.report([tmp_path / "a" / "run", tmp_path / "b" / "run"], out=tmp_path / "page.html")
+    assert path.is_file()
+    made, _ = _run_evidence.inputs_of([tmp_path / "a" / "run", tmp_path / "b" / "run"], silent)
+    assert [run.name for run in made] == ["a/run", "b/run"]
+    monkeypatch.setattr(_run_evidence, "_found", None)
+    with pytest.raises(EvidenceError, match="named twice"):
+        _run_evidence.inputs_of([tmp_path / "a" / "run", tmp_path / "a" / "run"], silent)
+
+
 def test_runs_and_artifacts_are_not_mixed(runs):
     with pytest.raises(SettingsError, match="base is a training run and .*packed is not"):
         netweight.report([runs[0], runs[1].path / "packed"])

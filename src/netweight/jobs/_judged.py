@@ -39,8 +39,10 @@ def judged(
       SettingsError: something else than runs among them, or names that cannot be told apart.
       DataError: slices that a run has learnt from, or runs to be paired that were not tested on the same slices.
     """
-    found = [_entrant(source) for source in sources]
-    other = None if against is None else _entrant(against)
+    everyone = [_entrant(source) for source in (*sources, *([] if against is None else [against]))]
+    runs = _runs.told_apart([one.run for one in everyone])
+    everyone = [replace(one, run=run) for one, run in zip(everyone, runs, strict=True)]
+    found, other = everyone[: len(sources)], None if against is None else everyone[-1]
     command = _command(found, other, data, batch_size, threads, out)
     claims: list[Claim] = []
     for group, reference in _groups(found, other):
@@ -78,9 +80,7 @@ def _groups(found: Sequence[Entrant], other: Entrant | None) -> list[tuple[list[
     """Who is judged together, and with whom as reference: all with what is named, else each by itself, a packed one with its run."""
     names = [one.name for one in (*found, *([other] if other else []))]
     if len(set(names)) < len(names):
-        raise SettingsError(
-            f"two of {', '.join(names)} share a name; name each once, and give folders names of their own"
-        )
+        raise SettingsError(f"two of {', '.join(names)} share a name; name each once")
     if other is not None:
         return [(list(found), other)]
     simulated = {one.name for one in found if one.artifact is None}
@@ -93,15 +93,15 @@ def _groups(found: Sequence[Entrant], other: Entrant | None) -> list[tuple[list[
 
 def _common(everyone: Sequence[Entrant], source: str | Path | None) -> Tested:
     """The slices that all of them may be tested on. Raises: DataError: there are none, as their tests differ."""
-    places: dict[Path, Tested] = {}
+    places: dict[str, Tested] = {}
     for one in everyone:
-        if one.run.path not in places:
-            places[one.run.path] = tested(one.run, source)
+        if one.run.name not in places:
+            places[one.run.name] = tested(one.run, source)
     first, *rest = places.items()
-    for path, where in rest:
+    for name, where in rest:
         if not first[1].same(where):
             raise DataError(
-                f"{first[0].resolve().name} and {path.resolve().name} are tested on different slices "
+                f"{first[0]} and {name} are tested on different slices "
                 f"({first[1].slices.source} at {first[1].slices.images.shape[1]} pixels, {len(first[1].numbers)} slices, and "
                 f"{where.slices.source} at {where.slices.images.shape[1]} pixels, {len(where.numbers)} slices): they cannot be "
                 "paired. Train both by the same split and size, or give data that neither has seen"

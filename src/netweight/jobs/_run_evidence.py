@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,9 +47,11 @@ def inputs_of(sources: Sequence[Any], progress: Progress) -> tuple[list[RunInput
     """Plain data and pictures, in the order of the sources; the first run of equal test slices is their reference.
 
     Raises:
-      ArtifactError: not a finished run. CorruptError: a run is damaged. EvidenceError: it has no claims of its own.
+      ArtifactError: not a finished run. CorruptError: a run is damaged. EvidenceError: it has no claims of its own, or is there twice.
     """
-    runs = [read(source) for source in sources]
+    runs = _runs.told_apart([read(source) for source in sources])
+    if twice := [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
+        raise EvidenceError(f"{twice[0]} was named twice; a report shows a run once")
     headings = evidence.headings([(run.name, run.recipe.name) for run in runs])
     known = [_found(run, heading) for run, heading in zip(runs, headings, strict=True)]
     galleries = [_compared(group, progress) for group in _groups(known)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,18 @@ TIMES = "run.json"  # the only file that differs from one making to the next
 class Run:
     """A finished run as it lies on the disk.
 
-    ``training`` holds the slices' and the split's provenance, the history, the layers and their arithmetic.
+    ``training`` holds the slices' and the split's provenance, the history, the layers and their arithmetic. ``label``: what it is called
+    instead of by its folder's name.
     """
 
     path: Path
     recipe: TrainRecipe
     training: Mapping[str, Any]
+    label: str = ""
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return self.label or self.path.resolve().name
 
     @property
     def weights_sha256(self) -> str:
@@ -54,6 +56,19 @@ class Run:
     def claims(self) -> list[Claim]:
         """What was measured of it."""
         return read_claims(self.path / CLAIMS)
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs, labelled with as much of their path as tells apart those in folders of one name, such as the cells of a study."""
+    places = {run.path.resolve() for run in runs}
+    labels = {}
+    for name in {place.name for place in places}:
+        alike = [place for place in places if place.name == name]
+        count = 1
+        while len({place.parts[-count:] for place in alike}) < len(alike):
+            count += 1
+        labels |= {place: "/".join(place.parts[-count:]) for place in alike}
+    return [replace(run, label=labels[run.path.resolve()]) for run in runs]
 
 
 def is_run(source: Any) -> bool:
