@@ -17,6 +17,7 @@ from netweight.claim import Comparison
 from netweight.errors import EvidenceError
 from netweight.evidence import Gallery, Looked, RunInput, gallery, headings, run_report
 from netweight.evidence._run_layers import layers, pattern
+from netweight.evidence._run_plots import history_plot
 from netweight.evidence._run_report import html
 
 ROLES = ("forward_x", "forward_w", "dgrad_g", "wgrad_g", "wgrad_x")
@@ -247,6 +248,22 @@ def test_without_slices_the_page_says_what_is_not_there(runs):
 def test_predictions_that_differ_from_the_claim_are_pointed_out(runs):
     assert "AUPRC is 0.7500, not 0.8000 as claimed" in Page(html([replace(runs[0], recomputed=0.75)])).text
     assert "as claimed" not in Page(html([replace(runs[0], recomputed=0.8001)])).text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("rates", "ticks"),
+    [
+        ([2e-3, 1e-3, 0.0], {"0.002", "0"}),
+        ([2e-3, 1e-9], {"0.002", "0"}),
+        ([1e-3, 2.5e-4], {"0.001", "0.00025"}),
+        ([3e-4], {"0.0003"}),
+    ],
+)
+def test_the_rate_is_drawn_down_to_where_it_ends(rates, ticks):
+    rows = [{"epoch": k, "train": 1.0 / k, "validation": 1.1 / k, "rate": rate} for k, rate in enumerate(rates, 1)]
+    drawn = history_plot("net", {"rows": rows, "best": 1}, "net")
+    assert ticks <= set(re.findall(r">([^<>]+)</text>", drawn))
 
 
 def test_training_that_failed_at_once_has_no_drawing(runs):

@@ -211,6 +211,14 @@ def test_runs_in_folders_of_one_name_are_told_apart_before_anything_is_computed(
         _run_evidence.inputs_of([tmp_path / "a" / "run", tmp_path / "a" / "run"], silent)
 
 
+def test_a_run_without_a_name_is_called_by_what_it_is(copied, tmp_path: Path):
+    folder = copied()
+    text = (folder / "recipe.toml").read_text()
+    (folder / "recipe.toml").write_text(text.replace('name = "vit baseline"', 'name = ""'))
+    (made,), _ = _run_evidence.inputs_of([folder], silent)
+    assert made.title == "vit 500k baseline" and _runs.read(folder).recipe.name == ""
+
+
 def test_runs_and_artifacts_are_not_mixed(runs):
     with pytest.raises(SettingsError, match="base is a training run and .*packed is not"):
         netweight.report([runs[0], runs[1].path / "packed"])

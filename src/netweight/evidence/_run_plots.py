@@ -16,6 +16,7 @@ from netweight.evidence._svg import INK, SERIES, axes, drawing, inline, label, s
 
 TRAIN, VALIDATION = 2, 1  # colours of the two losses
 ATTENTION_DTYPE = "bfloat16"
+STEEP = 1e4  # largest over smallest rate that plateaus can make
 
 
 def history_plot(heading: str, history: Mapping[str, Any], name: str) -> str:
@@ -26,7 +27,7 @@ def history_plot(heading: str, history: Mapping[str, Any], name: str) -> str:
     passes = [row["epoch"] for row in rows]
     best = history.get("best", 0)
     with drawing():
-        losses, rates = stacked(4.3, (2.4, 0.9), left_in=0.8)
+        losses, rates = stacked(4.3, (2.4, 0.9), left_in=0.95)
         for key, colour, style in (("train", TRAIN, "--"), ("validation", VALIDATION, "-")):
             losses.plot(passes, [row[key] for row in rows], color=SERIES[colour], linestyle=style, marker="." if len(rows) == 1 else "")  # fmt: skip
         if best in passes:
@@ -35,14 +36,19 @@ def history_plot(heading: str, history: Mapping[str, Any], name: str) -> str:
             )
             losses.axvline(best, color=INK, linewidth=0.8, linestyle=":")
         rates.step(passes, [row["rate"] for row in rows], where="mid", color=INK, linewidth=1.2)
-        rates.set_yscale("log")
         ends = sorted({min(row["rate"] for row in rows), max(row["rate"] for row in rows)})
-        rates.set_ylim(ends[0] / 2, ends[-1] * 2)
+        if ends[0] >= ends[-1] / STEEP:
+            rates.set_yscale("log")
+            rates.set_ylim(ends[0] / 2, ends[-1] * 2)
+        else:  # a cosine, whose end is 0
+            ends[0] = 0.0
+            rates.set_ylim(0, ends[-1] * 1.15)
         rates.set_yticks(ends, [f"{rate:.3g}" for rate in ends])
         rates.yaxis.set_minor_locator(NullLocator())
         losses.set_title(label(heading, 48))
-        losses.set_ylabel("loss")
-        rates.set_ylabel("rate")
+        for plot, name_of in ((losses, "loss"), (rates, "rate")):
+            plot.set_ylabel(name_of)
+            plot.yaxis.set_label_coords(-0.24, 0.5)
         rates.set_xlabel("pass")
         rates.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         return inline(losses, name=name, title=f"Training of {visible(heading)}", description=_told(rows, best))
@@ -102,7 +108,9 @@ def _by_layer(
     highest = max((row[key] for row in looked.rounding), default=0.0)
     plot.set_ylim(0, max(highest * 1.08, 1e-3))
     plot.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=_places(highest)))
-    plot.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    plot.yaxis.set_major_locator(
+        MaxNLocator(nbins=5, steps=[1, 2, 5, 10])
+    )  # no 2.5 %, which whole per cents cannot say
     plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     plot.set_title(label(f"{heading}: {what}", 48))
     plot.set_xlabel("layer, in the net's order")

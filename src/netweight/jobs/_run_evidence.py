@@ -52,7 +52,7 @@ def inputs_of(sources: Sequence[Any], progress: Progress) -> tuple[list[RunInput
     runs = _runs.told_apart([read(source) for source in sources])
     if twice := [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
         raise EvidenceError(f"{twice[0]} was named twice; a report shows a run once")
-    headings = evidence.headings([(run.name, run.recipe.name) for run in runs])
+    headings = evidence.headings([(run.name, run.recipe.title) for run in runs])
     known = [_found(run, heading) for run, heading in zip(runs, headings, strict=True)]
     galleries = [_compared(group, progress) for group in _groups(known)]
     made = []
@@ -156,7 +156,7 @@ def _input(one: _Known) -> RunInput:
         looked = _look.look(one.run, _net(one), one.quantized, one.slices, one.split)  # pyright: ignore[reportArgumentType]
     return RunInput(
         name=one.run.name,
-        title=one.run.recipe.name,
+        title=one.run.recipe.title,
         claims=one.claims,
         training={**one.run.training, "seconds": one.run.seconds},
         recipe=one.run.recipe.to_table(),

@@ -18,6 +18,7 @@ from netweight.data import Segmentation, Split
 from netweight.errors import ArtifactError, CorruptError
 from netweight.evaluate import Masked, Subject, mask_metrics, task
 from netweight.files import in_place_of, write_atomically
+from netweight.settings import read_toml
 from netweight.train import Quantized, Shown, TrainRecipe, divided, load_recipe, quantize
 
 TRAINING, RECIPE, WEIGHTS, CLAIMS = "training.json", "recipe.toml", "weights.safetensors", "claims.jsonl"
@@ -82,7 +83,9 @@ def read(folder: str | Path) -> Run:
     if not is_run(folder):
         raise ArtifactError(f"{folder} is not a finished run: it has no {TRAINING}; make one with `netweight train`")
     try:
-        found = Run(folder, load_recipe(folder / RECIPE), json.loads((folder / TRAINING).read_text(encoding="utf-8")))
+        found = Run(
+            folder, load_recipe(read_toml(folder / RECIPE)), json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+        )
         wanted = found.weights_sha256
     except KeyError as error:
         raise CorruptError(f"{folder / TRAINING} is damaged: it has no {error}") from error

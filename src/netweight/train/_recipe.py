@@ -93,6 +93,11 @@ class TrainRecipe:
         return write_toml(self.to_table())
 
     @property
+    def title(self) -> str:
+        """Its name, or what it makes."""
+        return self.name or f"{self.net.use} {self.net.size} {self.qat.qat().name}"
+
+    @property
     def sha256(self) -> str:
         return sha256_of_json({key: value for key, value in self.to_table().items() if key != "name"})
 
