@@ -81,18 +81,19 @@ def _recovered(found: Table, plan: Study) -> Iterator[str]:
     """Every comparison of a study of compression, then every cell."""
     rows = settled([Recovery(**row) for row in found["comparisons"]], plan.compare.published, plan.compare.published_of)
     yield (
-        f"Means over seeds; gains are signed so that more is better, 95 % intervals of Student's t; exact sign-flip tests with Holm's "
+        f"Means over seeds; gains are signed so that more is better, 95 % intervals of Student's t; p of Student's t and of the exact sign-flip test after Holm's "
         f"correction over all {len(rows)}; the share of what `{plan.compare.baseline}` lost that came back, with Fieller's interval."
     )
     yield ""
-    yield "| setting | measure | original | " + f"{plan.compare.baseline} | value | gain | p, Holm | recovered | published | verdict | seeds to settle |"  # fmt: skip
-    yield "|---" * 11 + "|"
+    columns = f"setting measure original {plan.compare.baseline} value gain p,_Holm p_of_signs,_Holm recovered published verdict seeds_to_settle"
+    yield _line(*(name.replace("_", " ") for name in columns.split()))
+    yield "|---" * 12 + "|"
     for row in rows:
-        adjusted = "–" if row.adjusted_p is None else f"{row.adjusted_p:.3g}"
+        adjusted = ("–" if p is None else f"{p:.3g}" for p in (row.adjusted_t_p, row.adjusted_p))
         settle = "–" if row.seeds_to_settle is None else str(row.seeds_to_settle)
         yield _line(
-            f"{row.setting} {row.value}", row.measure, _number(row.original), _number(row.baseline), _number(row.other),
-            f"{_number(row.difference)} [{_number(row.low)}, {_number(row.high)}]", adjusted,
+            f"{row.setting} {row.value}".strip(), row.measure, _number(row.original), _number(row.baseline), _number(row.other),
+            f"{_number(row.difference)} [{_number(row.low)}, {_number(row.high)}]", *adjusted,
             f"{_percent(row.share)} [{_percent(row.share_low)}, {_percent(row.share_high)}]",
             " to ".join(_percent(x) for x in row.published) if row.published else "–", row.verdict, settle,
         )  # fmt: skip

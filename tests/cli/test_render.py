@@ -203,8 +203,8 @@ def test_sizes_are_in_decimal_units(count, text):
 def test_a_study_shows_every_comparison_in_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     row = Recovery(
-        "omniquant", "hybrid", "perplexity", 5, 539.3, 487.4, 249.1, 51.89, 10.69, 93.08, 0.0625, 0.125,
-        0.179, 0.131, None, 3, "confirmed",
+        "omniquant", "hybrid", "perplexity", 5, 539.3, 487.4, 249.1, 51.89, 10.69, 93.08, 0.0625, 0.5,
+        0.179, 0.131, None, 3, "confirmed", adjusted_t_p=0.125,
     )  # fmt: skip
     cells = ({"loss": "base", "seed": 0, "key": "a"}, {"loss": "hybrid", "seed": 0, "key": "b", "failure": "it died"})
     text = shown(capsys, Findings("sw", {"perplexity": 249.1}, cells, (row,), "base", Path("out")))

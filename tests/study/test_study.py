@@ -27,7 +27,7 @@ from netweight.models import nets
 from netweight.settings import parse
 from netweight.study import Pool, Task, load, recovery, run, settled
 from netweight.study._grid import laid_over
-from netweight.study._pairs import fieller
+from netweight.study._pairs import fieller, seeds_needed
 from netweight.train import TrainRecipe, load_recipe
 from netweight.train import recipe as qat
 from study.cells import double
@@ -246,7 +246,29 @@ def test_holm_is_applied_over_all_comparisons_and_verdicts_follow_the_interval()
         "strong": "confirmed", "weak": "unsettled", "harmful": "contradicted",
     }  # fmt: skip
     assert found["strong"].adjusted_p == pytest.approx(3 * 2 / 32)
+    p = [stats.ttest_1samp(ds, 0).pvalue for ds in gains.values()]
+    assert [found[name].t_p for name in gains] == pytest.approx(p)
+    assert found["weak"].adjusted_t_p == pytest.approx(p[1])
+    first, second = sorted((p[0], p[2]))
+    assert sorted(found[name].adjusted_t_p for name in ("strong", "harmful")) == pytest.approx(
+        [3 * first, max(3 * first, 2 * second)]
+    )
     assert found["strong"].difference == pytest.approx(1.0) and found["strong"].share == pytest.approx(1.0 / 10.24)
+
+
+def test_a_gain_that_does_not_stand_among_all_comparisons_is_said_to_be_one():
+    base, gain = [20.0, 21.0, 19.5, 20.5, 20.2], [1.0, 0.2, 0.6, 1.4, 0.4]
+    (alone,) = settled([made_of(base, gain)], {})
+    assert 0.01 < alone.t_p < 0.05 and alone.verdict == "gain" and alone.seeds_to_settle == seeds_needed(np.array(gain))
+    many = settled([made_of(base, gain)] * 20, {"x": (0.05, 0.2)})
+    assert {row.verdict for row in many} == {"gain, not after Holm"} and many[0].seeds_to_settle > alone.seeds_to_settle
+    assert {row.verdict for row in settled([made_of(base, [-d for d in gain])] * 20, {})} == {"loss, not after Holm"}
+    (one,) = settled([made_of(base[:1], gain[:1])], {})
+    assert one.verdict == "unsettled" and one.t_p is None and one.seeds_to_settle is None
+
+
+def made_of(base, gain):
+    return recovery("s", "x", "m", base, [b - d for b, d in zip(base, gain, strict=True)], 10.0, better="lower")
 
 
 def test_published_figures_are_of_one_measure_and_may_differ_by_setting():

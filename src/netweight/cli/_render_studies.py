@@ -35,7 +35,7 @@ def _comparison(row: Recovery, baseline: str) -> RenderableType:
     grid.add_row(
         "  mean", f"{number(row.original)} original, {number(row.baseline)} {baseline}, {number(row.other)} {row.value}"
     )
-    p = "" if row.adjusted_p is None else f", p {number(row.adjusted_p)} after Holm's correction"
+    p = "" if row.adjusted_t_p is None else f", p {number(row.adjusted_t_p)} after Holm's correction"
     grid.add_row("  gain", f"{number(row.difference)} {interval(row.low, row.high)} over {row.n} seeds{p}")
     if row.share is not None:
         low, high = (("unbounded" if x is None else f"{100 * x:.3g} %") for x in (row.share_low, row.share_high))

@@ -44,10 +44,23 @@ def t_test(d: np.ndarray) -> float | None:
     """Two-sided p-value of Student's test of a mean of 0; None for fewer than two."""
     if len(d) < 2:
         return None
-    spread = float(d.std(ddof=1))
+    return _t_p(len(d), float(d.mean()), float(d.std(ddof=1)))
+
+
+def t_test_of(n: int, mean: float, low: float | None, high: float | None) -> float | None:
+    """The same from the mean and Student's interval."""
+    return None if low is None or high is None else _t_p(n, mean, deviation_of(n, low, high))
+
+
+def deviation_of(n: int, low: float, high: float) -> float:
+    """Standard deviation of n differences, from Student's interval of their mean."""
+    return float((high - low) / 2 / stats.t.ppf(0.5 + LEVEL / 2, n - 1) * math.sqrt(n))
+
+
+def _t_p(n: int, mean: float, spread: float) -> float:
     if not spread:
-        return float(d.mean() == 0)
-    return float(2 * stats.t.sf(abs(d.mean()) / spread * math.sqrt(len(d)), len(d) - 1))
+        return float(mean == 0)
+    return float(2 * stats.t.sf(abs(mean) / spread * math.sqrt(n), n - 1))
 
 
 def sign_flip(d: np.ndarray) -> float | None:
