@@ -78,7 +78,13 @@ def test_settings_are_compared_on_the_folds_that_both_have_whose_seeds_count_onc
     keys, found = results(plan)
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
     by_name = {row.name: row for row in findings.comparisons}
-    assert set(by_name) == {"cnn nvfp4", "cnn sr", "vit nvfp4", "vit sr"}
+    overall = {recipe: f"{recipe}, mean over every net" for recipe in ("nvfp4", "sr")}
+    assert set(by_name) == {"cnn nvfp4", "cnn sr", "vit nvfp4", "vit sr", *overall.values()}
+    for recipe, name in overall.items():
+        row, of_nets = by_name[name], [by_name[f"{net} {recipe}"] for net in ("cnn", "vit")]
+        assert row.n == 2 and row.comparisons == 6
+        for key in ("difference", "value", "baseline_value"):
+            assert getattr(row, key) == pytest.approx(sum(getattr(one, key) for one in of_nets) / 2, abs=1e-12)
     for (net, recipe), down in LOSS.items():
         row = by_name[f"{net} {recipe}"]
         assert row.n == 2 and row.difference == pytest.approx(-down, abs=0.002)
@@ -96,6 +102,8 @@ def test_a_failed_cell_costs_its_pair_and_nothing_else(tmp_path):
         "cnn sr": 2,
         "vit nvfp4": 2,
         "vit sr": 2,
+        "nvfp4, mean over every net": 2,
+        "sr, mean over every net": 2,
     }
     values = {
         (c.values["net"], c.values["recipe"], c.values["fold"], c.seed): found[k]
@@ -113,6 +121,10 @@ def test_a_failed_cell_costs_its_pair_and_nothing_else(tmp_path):
     keys, found = results(plan, failing={("cnn", "sr", "b", seed) for seed in (1, 2, 3)})
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
     assert findings.shares["AUPRC"].missing == 1 and findings.ranks["AUPRC"].dropped == 1
+    assert {row.name: row.n for row in findings.comparisons}["sr, mean over every net"] == 1
+    keys, found = results(plan, failing={("cnn", "sr", fold, seed) for fold in "ab" for seed in (1, 2, 3)})
+    names = {row.name for row in concluded(plan, keys, found, tmp_path, phantom=False).comparisons}
+    assert "nvfp4, mean over every net" in names and not any(name.startswith("sr, mean") for name in names)
 
 
 def test_without_folds_every_seed_counts(tmp_path):

@@ -175,24 +175,41 @@ def _averaged(
 
 
 def _comparisons(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> list[Paired]:
-    """Every value of the compared axis against the baseline, in every setting of the others, on the runs that both have."""
+    """Every value of the compared axis against the baseline, in every setting of the others on the runs that both have, then on the mean over them."""
     axis, baseline, others = plan.compare.axis, plan.compare.baseline, _others(plan)
-    same = (*plan.compare.replicates, SEED)
+    settings = list(dict.fromkeys(tuple(row[name] for name in others) for row in table))
+    pairs: dict[Any, dict[tuple[Any, ...], dict[str, tuple[float, float]]]] = {}
     made = []
-    for setting in dict.fromkeys(tuple(row[name] for name in others) for row in table):
+    for setting in settings:
         here = [row for row in table if tuple(row[name] for name in others) == setting and row[measure] is not None]
-        runs = {(row[axis], *(row[name] for name in same)): row for row in here}
         for value in plan.axes[axis]:
-            pairs = [
-                (row, runs[baseline, *key[1:]])
-                for key, row in runs.items()
-                if key[0] == value and (baseline, *key[1:]) in runs
-            ]
-            if value == baseline or not pairs:
-                continue
-            a, b = ([row[measure] for row in _averaged(plan, side, (), measure)] for side in zip(*pairs, strict=True))
-            made.append(paired(" ".join([*setting, value]), a, baseline, b, measure=measure, better=better))
-    return made
+            if value != baseline and (found := _pairs(plan, here, value, measure)):
+                pairs.setdefault(value, {})[setting] = found
+                made.append((" ".join([*setting, value]), list(found.values())))
+    for value, by_setting in pairs.items():
+        common = [
+            unit for unit in next(iter(by_setting.values())) if all(unit in found for found in by_setting.values())
+        ]
+        if len(by_setting) == len(settings) > 1 and common:
+            means = [tuple(fmean(found[unit][k] for found in by_setting.values()) for k in (0, 1)) for unit in common]
+            made.append((f"{value}, mean over every {' and '.join(others)}", means))
+    return [
+        paired(name, [a for a, _ in found], baseline, [b for _, b in found], measure=measure, better=better)
+        for name, found in made
+    ]
+
+
+def _pairs(plan: Study, here: Sequence[Mapping[str, Any]], value: str, measure: str) -> dict[str, tuple[float, float]]:
+    """By replicate, the value's number and the baseline's, over the runs that both have."""
+    axis, same = plan.compare.axis, (*plan.compare.replicates, SEED)
+    runs = {(row[axis], *(row[name] for name in same)): row for row in here}
+    both = [
+        (row, runs[plan.compare.baseline, *key[1:]])
+        for key, row in runs.items()
+        if key[0] == value and (plan.compare.baseline, *key[1:]) in runs
+    ]
+    ours, theirs = (_averaged(plan, [pair[k] for pair in both], (), measure) for k in (0, 1))
+    return {str(a[_unit(plan)]): (a[measure], b[measure]) for a, b in zip(ours, theirs, strict=True)}
 
 
 def _shares(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> Anova:
