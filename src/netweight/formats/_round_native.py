@@ -122,4 +122,4 @@ def _ends(lines: Tensor, width: int) -> Tensor:
     whole = length // width
     parts = [lines[:, : whole * width].reshape(outer, whole, width, inner)] if whole else []
     parts += [lines[:, None, whole * width :]] if length % width else []
-    return torch.cat([torch.stack(torch.aminmax(part, dim=2), -1) for part in parts], 1)
+    return torch.cat([torch.stack([part.amin(2), part.amax(2)], -1) for part in parts], 1)

@@ -3,10 +3,16 @@
 constexpr float SHIFTER = 12582912.0f;  // 1.5 * 2^23: a sum with it has no room for a fraction
 
 INLINE F whole(F a) { return (a + f(SHIFTER)) - f(SHIFTER); }  // to the nearest, ties to even; |a| < 2^22
+#if defined(__AVX512F__)
+INLINE F below(F a) { return F(_mm512_roundscale_ps(__m512(a), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)); }
+#elif defined(__AVX2__)
+INLINE F below(F a) { return F(_mm256_floor_ps(__m256(a))); }
+#else
 INLINE F below(F a) {
   const F near = whole(a);
   return near - value(bits(f(1.0f)) & (near > a));
 }
+#endif
 INLINE F chance(U sixteen) { return value(I(sixteen << 7 | 0x3f800040u)) - f(1.0f); }  // (n + 1/2) / 2^16
 
 template <bool DRAWN> INLINE F to_integer(const nw_scaling &how, F units, U draw) {
@@ -15,17 +21,18 @@ template <bool DRAWN> INLINE F to_integer(const nw_scaling &how, F units, U draw
   return larger(smaller(DRAWN ? below(held + chance(draw)) : whole(held), f(high)), f(low));
 }
 
+// A draw is (n + 1/2) / 2^16 of a step, whose bits are those below the mantissa's: a sum of whole numbers, with a carry into the next value.
 template <bool DRAWN> INLINE F to_float(const nw_scaling &how, F units, U draw) {
   const I least = i((how.min_exponent + 127) << 23);  // below it the step is that of the binade above
+  const int spare = 23 - how.mantissa_bits;
   const F a = smaller(absolute(units), f(how.high));
   F found;
   if (DRAWN) {
     const F shift = value(least & (a < value(least)));
-    const F shifted = a + shift;
-    const I step = larger(bits(shifted) & EXPONENT, least) - (how.mantissa_bits << 23);
-    found = below(shifted * value((254 << 23) - step) + chance(draw)) * value(step) - shift;
+    const I fraction = I(draw << (spare - 16)) | (1 << (spare - 17));
+    found = value((bits(a + shift) + fraction) & -(1 << spare)) - shift;
   } else {
-    const F magic = value(larger(bits(a) & EXPONENT, least) + ((23 - how.mantissa_bits) << 23) + 0x00400000);
+    const F magic = value(larger(bits(a) & EXPONENT, least) + (spare << 23) + 0x00400000);
     found = (a + magic) - magic;
   }
   return value(bits(smaller(found, f(how.high))) | (bits(units) & SIGN));
