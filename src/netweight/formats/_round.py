@@ -52,7 +52,7 @@ def round_blocks(
       format: "nvfp4" (16 elements share a scale), "nvfp4-2d" (16 x 16), "mxfp4" (32), or a symmetric format of ``formats.get``:
         "int8-sym-g32", "e4m3-tensor", "e5m2-g64", "int4-sym-channel", … ("channel": everything along the axis, "tensor": all).
       axis: blocks lie along it; for "nvfp4-2d" a pair. A last block that is shorter has its own scale; nothing is padded.
-      rounding: "stochastic" takes one of the two neighbours, the nearer with the larger probability. A draw has 16 bits and is
+      rounding: "stochastic" takes one of the two neighbours, the nearer with the larger probability. A draw has 22 bits and is
         a function of ``seed`` and of the element's place in memory: threads, instruction sets and what ran before do not count.
       seed: 64 bits.
       signs: 16 of 1 and -1: each whole group of 16 along the axis is multiplied by them and by Sylvester's H16 / 4, rounded

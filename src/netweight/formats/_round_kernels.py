@@ -104,15 +104,13 @@ def _drawn(y, chance):
 
 @triton.jit
 def _chance(number, place, low, high, WIDTH: tl.constexpr):
-    """16 bits of a word that two elements of a block, half a block apart, share. Multipliers and shifts: C. Wellons, hash-prospector."""
+    """22 bits of a word that two elements of a block, half a block apart, share. Multipliers and shifts: C. Wellons, hash-prospector."""
     x = (number * (WIDTH // 2) + place % (WIDTH // 2)).to(tl.uint32)
     x = x ^ low
     x = (x ^ (x >> 16)) * 0x21F0AAAD + high
     x = (x ^ (x >> 15)) * 0xD35A2D97
     x = x ^ (x >> 15)
-    first = (x << 6) & 0x003FFFC0
-    second = (x >> 10) & 0x003FFFC0
-    return (tl.where(place < WIDTH // 2, first, second) | 0x20).to(tl.int32)
+    return tl.where(place < WIDTH // 2, x & 0x003FFFFF, x >> 10).to(tl.int32)
 
 
 @triton.jit

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = torch.finfo(torch.float32).max
 WORD = 0xFFFFFFFF
+DRAWN = 22  # bits of a draw
 UNBIASED = 17 / 16  # room for a scale that is rounded down: nothing is cut off, so that draws keep the mean
 
 
@@ -102,7 +103,7 @@ def _turn(blocks: Tensor, plan: Layout, signs: int, *, back: bool) -> Tensor:
 
 
 def _draws(plan: Layout, width: int, seed: int, device: torch.device) -> Tensor:
-    """A number in (0, 1) for each element: 16 bits of a word that two elements of a block, half a block apart, share."""
+    """22 bits for each element: the lower or the upper end of a word that two elements of a block, half a block apart, share."""
     outer, rows, mid, length, inner = plan.sizes
     padded, groups = -(-rows // plan.row_block) * plan.row_block, -(-length // width)
 
@@ -115,8 +116,7 @@ def _draws(plan: Layout, width: int, seed: int, device: torch.device) -> Tensor:
     half = (width + 1) // 2
     place = along(width, 6)
     word = _hashed(number * half + place % half, seed)
-    bits = torch.where(place < half, word, word >> 16) & 0xFFFF
-    return (bits.float() + 0.5) / 65536
+    return torch.where(place < half, word & (2**DRAWN - 1), word >> (32 - DRAWN))
 
 
 def _hashed(counter: Tensor, seed: int) -> Tensor:
@@ -153,7 +153,7 @@ def _values(blocks: Tensor, request: Request, draws: Tensor | None) -> tuple[Ten
 
 def _integers(blocks: Tensor, scale: Tensor, bits: int, draws: Tensor | None) -> Tensor:
     units = in_units(blocks, scale)
-    whole = torch.round(units) if draws is None else torch.floor(units + draws)
+    whole = torch.round(units) if draws is None else torch.floor(units + draws.float() / 2**DRAWN)
     return (whole.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) + 0.0) * scale  # + 0.0: integers have one zero
 
 
@@ -167,7 +167,8 @@ def _rounded(units: Tensor, element: str, draws: Tensor | None) -> Tensor:
     shift = torch.where(magnitude < low, low, 0.0)
     shifted = magnitude + shift
     step = _minifloat.spacing(shifted, row)
-    chosen = torch.floor(shifted / step + draws) * step - shift
+    bits = 23 - row.mantissa_bits  # of a float32 below the format's mantissa: more would be rounded by the sum
+    chosen = torch.floor(shifted / step + (draws >> (DRAWN - bits)).float() / 2**bits) * step - shift
     return torch.copysign(chosen.clamp(max=row.max), units)
 
 

@@ -198,18 +198,18 @@ INLINE Scales mxfp4(F largest, float ratio) {
   return {1.0f / scale, scale, scale * 1.5f, scale, f(1.0f)};
 }
 
-INLINE F nearest(F y) {  // |y| <= 6
-  const I binade = larger(bits(y) & EXPONENT, i(0x3f800000));
+INLINE F nearest(F a) {  // 0 <= a <= 6
+  const I binade = larger(bits(a) & EXPONENT, i(0x3f800000));
   const F magic = value(binade + 0x0b400000);
-  return value(bits((y + magic) - magic) | (bits(y) & SIGN));
+  return (a + magic) - magic;
 }
-INLINE F drawn(F y, I chance) {  // chance: 22 bits. Below 1 the step is that of the binade above
-  const F a = absolute(y);
+INLINE F drawn(F a, I chance) {  // chance: 22 bits. Below 1 the step is that of the binade above
   const F one = value(bits(f(1.0f)) & (a < 1.0f));
   const F up = value((bits(a + one) + chance) & i(int32_t(0xffc00000u)));
-  return value(bits(up - one) | (bits(y) & SIGN));
+  return up - one;
 }
-INLINE F units(F x, const Scales &scales) { return larger(smaller(x * scales.multiplier, f(6.0f)), f(-6.0f)); }
+INLINE F units(F x, const Scales &scales) { return smaller(absolute(x) * scales.multiplier, f(6.0f)); }
+INLINE F signed_as(F magnitude, F x) { return value(bits(magnitude) | (bits(x) & SIGN)); }
 INLINE F decoded(F code, const Scales &scales) {  // a code is 1 or 1.5 times a power of two
   const F power = value(bits(code) & i(int32_t(0xff800000u)));
   return power * ((bits(code) & 0x00400000) != 0 ? scales.three : scales.one);
@@ -226,23 +226,22 @@ INLINE U hashed(U x, const uint32_t key[2]) {  // multipliers and shifts: C. Wel
   return x ^ x >> 15;
 }
 
-// Two draws of 16 bits from each word: for element j and for the one half a block further.
+// Two draws of 22 bits from each word, its lower end and its upper: for element j and for the one half a block further.
 template <int K> INLINE void round_drawn(const RoundJob &job, U number, const Scales &scales, bool divide, F v[K]) {
   const U first = number * uint32_t(K / 2);
 #pragma GCC unroll 16
   for (int j = 0; j < K / 2; j++) {
     const U word = hashed(first + uint32_t(j), job.key);
-    const I low = I((word << 6 & 0x003fffc0u) | 0x20u), high = I((word >> 10 & 0x003fffc0u) | 0x20u);
-    const F a = drawn(units(v[j], scales), low), b = drawn(units(v[j + K / 2], scales), high);
-    v[j] = divide ? divided(a, scales) : decoded(a, scales);
-    v[j + K / 2] = divide ? divided(b, scales) : decoded(b, scales);
+    const F a = drawn(units(v[j], scales), I(word & 0x003fffffu)), b = drawn(units(v[j + K / 2], scales), I(word >> 10));
+    v[j] = signed_as(divide ? divided(a, scales) : decoded(a, scales), v[j]);
+    v[j + K / 2] = signed_as(divide ? divided(b, scales) : decoded(b, scales), v[j + K / 2]);
   }
 }
 template <int K> INLINE void round_nearest(const Scales &scales, bool divide, F v[K]) {
 #pragma GCC unroll 32
   for (int j = 0; j < K; j++) {
     const F code = nearest(units(v[j], scales));
-    v[j] = divide ? divided(code, scales) : decoded(code, scales);
+    v[j] = signed_as(divide ? divided(code, scales) : decoded(code, scales), v[j]);
   }
 }
 template <int K> INLINE void apply(const RoundJob &job, U number, const Scales &scales, F v[K]) {
@@ -255,7 +254,7 @@ template <int K> INLINE void apply(const RoundJob &job, U number, const Scales &
 template <int K> INLINE F error_of(F sum, const Scales &scales, bool divide, const F v[K]) {
   for (int j = 0; j < K; j++) {
     const F code = nearest(units(v[j], scales));
-    const F off = (divide ? divided(code, scales) : decoded(code, scales)) - v[j];
+    const F off = (divide ? divided(code, scales) : decoded(code, scales)) - absolute(v[j]);
     sum += off * off;
   }
   return sum;

@@ -9,7 +9,7 @@ namespace {
 bool known(const nw_scaling &how) {
   const bool sizes = how.outer > 0 && how.length > 0 && how.inner > 0 && how.width > 0;
   const bool integer = how.mantissa_bits == -1 && how.low < how.high && how.low >= -32768 && how.high <= 32767;
-  const bool minifloat = how.mantissa_bits >= 0 && how.mantissa_bits <= 6 && how.min_exponent >= -64 && how.min_exponent <= 0 && how.high > 0 && how.high < 1e20f;
+  const bool minifloat = how.mantissa_bits >= 1 && how.mantissa_bits <= 7 && how.min_exponent >= -64 && how.min_exponent <= 0 && how.high > 0 && how.high < 1e20f;
   return sizes && (integer || minifloat);
 }
 

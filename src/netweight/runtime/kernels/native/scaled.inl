@@ -13,7 +13,7 @@ INLINE F below(F a) {
   return near - value(bits(f(1.0f)) & (near > a));
 }
 #endif
-INLINE F chance(U sixteen) { return value(I(sixteen << 7 | 0x3f800040u)) - f(1.0f); }  // (n + 1/2) / 2^16
+INLINE F chance(U draw) { return value(I(draw << 1 | 0x3f800000u)) - f(1.0f); }  // of 22 bits: draw / 2^22
 
 template <bool DRAWN> INLINE F to_integer(const nw_scaling &how, F units, U draw) {
   const float low = how.low, high = how.high;
@@ -21,7 +21,7 @@ template <bool DRAWN> INLINE F to_integer(const nw_scaling &how, F units, U draw
   return larger(smaller(DRAWN ? below(held + chance(draw)) : whole(held), f(high)), f(low));
 }
 
-// A draw is (n + 1/2) / 2^16 of a step, whose bits are those below the mantissa's: a sum of whole numbers, with a carry into the next value.
+// The first bits of a draw, as many as a float has below the mantissa: a sum of whole numbers, with a carry into the next value.
 template <bool DRAWN> INLINE F to_float(const nw_scaling &how, F units, U draw) {
   const I least = i((how.min_exponent + 127) << 23);  // below it the step is that of the binade above
   const int spare = 23 - how.mantissa_bits;
@@ -29,8 +29,7 @@ template <bool DRAWN> INLINE F to_float(const nw_scaling &how, F units, U draw) 
   F found;
   if (DRAWN) {
     const F shift = value(least & (a < value(least)));
-    const I fraction = I(draw << (spare - 16)) | (1 << (spare - 17));
-    found = value((bits(a + shift) + fraction) & -(1 << spare)) - shift;
+    found = value((bits(a + shift) + I(draw >> (22 - spare))) & -(1 << spare)) - shift;
   } else {
     const F magic = value(larger(bits(a) & EXPONENT, least) + (spare << 23) + 0x00400000);
     found = (a + magic) - magic;
@@ -79,8 +78,8 @@ template <bool WHOLE, bool DRAWN> INLINE void scaled_items(const ScaledJob &job,
       for (int64_t p = first; p < last; p += LANES) {
         const U word = DRAWN ? hashed(lane + (number + uint32_t(p)), job.key) : U{};
         const int64_t n = last - p, here = count - p, there = here - job.half;
-        some<WHOLE, DRAWN>(job, at + p, here < n ? here : n, every, word & 0xffffu);
-        some<WHOLE, DRAWN>(job, at + p + far, there < n ? there : n, every, word >> 16);
+        some<WHOLE, DRAWN>(job, at + p, here < n ? here : n, every, word & 0x003fffffu);
+        some<WHOLE, DRAWN>(job, at + p + far, there < n ? there : n, every, word >> 10);
       }
       continue;
     }
@@ -91,8 +90,8 @@ template <bool WHOLE, bool DRAWN> INLINE void scaled_items(const ScaledJob &job,
         std::memcpy(held, scale + k, 4 * size_t(n < LANES ? n : LANES));
         const U number = lane + (uint32_t(block) * uint32_t(inner) + uint32_t(k));
         const U word = DRAWN ? hashed(number * uint32_t(job.half) + uint32_t(p), job.key) : U{};
-        some<WHOLE, DRAWN>(job, at + p * inner + k, n, loadf(held), word & 0xffffu);
-        if (p + job.half < count) some<WHOLE, DRAWN>(job, at + p * inner + far + k, n, loadf(held), word >> 16);
+        some<WHOLE, DRAWN>(job, at + p * inner + k, n, loadf(held), word & 0x003fffffu);
+        if (p + job.half < count) some<WHOLE, DRAWN>(job, at + p * inner + far + k, n, loadf(held), word >> 10);
       }
   }
 }
