@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import netweight
 from netweight.errors import SettingsError
@@ -40,6 +42,24 @@ def test_cells_are_trained_and_kept(tmp_path):
     assert [path.stat().st_mtime_ns for path in runs] == stamps
     a, b = (json.loads(path.read_text()) for path in runs)
     assert a["split"]["sha256"] == b["split"]["sha256"]
+
+
+def test_pictures_of_many_sizes_come_to_the_sizes_that_recipes_ask_for(tmp_path):
+    random = np.random.default_rng(1)
+    for number in range(8):
+        folder = tmp_path / "pictures" / f"patient-{number}"
+        folder.mkdir(parents=True)
+        pixels = random.integers(0, 256, (40 + number, 50, 3), dtype=np.uint8)
+        for name, array in (("1.png", pixels), ("1_mask.png", (pixels[..., 0] > 200).astype(np.uint8) * 255)):
+            Image.fromarray(array).save(folder / name)
+    recipe = {**GRID["recipe"], "data": {"split": GRID["recipe"]["data"]["split"]}}
+    sizes = {str(size): {"data": {"size": size}} for size in (32, 48)}
+    grid = {**GRID, "recipe": recipe, "data": str(tmp_path / "pictures"), "axes": {**GRID["axes"], "size": sizes}}
+    found = netweight.study(grid, out=tmp_path / "out", workers=2)
+    assert ["failure" in row for row in found.cells] == 4 * [False]
+    kept = json.loads((tmp_path / "out" / "study.json").read_text())["slices"]
+    assert [(one["size"], one["slices"]) for one in kept] == [([32, 32], 8), ([48, 48], 8)]
+    assert kept[0]["sha256"] != kept[1]["sha256"]
 
 
 def wide(**compare):

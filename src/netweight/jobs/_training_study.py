@@ -36,7 +36,7 @@ from netweight.study import (
     rankings,
     run,
 )
-from netweight.train import load_recipe
+from netweight.train import TrainRecipe, load_recipe
 
 SEED = "seed"
 
@@ -68,14 +68,19 @@ def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progr
         models.nets.sizes(one.net.use)
     _check_measures(plan)
     kind = models.device(device).type
-    slices = data.segmentation(source)
-    context = context_of(plan, pool.threads, slices=slices.sha256, device=kind)
+    slices = [data.segmentation(source, size=size).provenance for size in _sizes(recipes)]
+    context = context_of(plan, pool.threads, slices=[one["sha256"] for one in slices], device=kind)
     cells = [replace(cell, recipe=one.to_table()) for cell, one in zip(plan.cells, recipes, strict=True)]
     tasks = tasks_of(cells, context, data=source, device=device)
     found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
-    findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices.phantom)
-    _write(findings, plan, slices.provenance)
+    findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices[0]["phantom"])
+    _write(findings, plan, slices)
     return findings
+
+
+def _sizes(recipes: Iterable[TrainRecipe]) -> list[int | None]:
+    """Those that the recipes ask for: pictures of many sizes cannot be read at none."""
+    return list(dict.fromkeys(one.data.size for one in recipes))
 
 
 def _check_measures(plan: Study) -> None:
@@ -238,11 +243,11 @@ def _ranks(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better
     return rankings(averaged, items=axis, blocks=blocks, value=measure, better=better)
 
 
-def _write(findings: TrainingFindings, plan: Study, slices: Mapping[str, Any]) -> None:
+def _write(findings: TrainingFindings, plan: Study, slices: list[dict[str, Any]]) -> None:
     """study.json: everything, with what it was made of."""
     table = {
         "name": findings.name,
-        "slices": dict(slices),
+        "slices": slices,
         "environment": provenance.environment(),
         "cells": [dict(row) for row in findings.cells],
         "comparisons": [asdict(row) for row in findings.comparisons],

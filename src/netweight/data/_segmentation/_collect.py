@@ -80,7 +80,8 @@ def _check_one_size(kept: list[Slice], source: str) -> None:
     if other is not None:
         raise DataError(
             f"{source} holds images of mixed sizes: {first.where} has {_shape(first.image)} pixels, {other.where} "
-            f"{_shape(other.image)}; say size=128 (or another), and all are brought to that square"
+            f"{_shape(other.image)}; say size=128 (or another; in a recipe under [data]), and all are "
+            "brought to that square"
         )
 
 
