@@ -98,6 +98,23 @@ def test_a_plain_module_needs_its_architecture_and_is_not_changed(plain: Path):
     assert not loaded.module.training  # dropout and batch statistics would change what it computes
 
 
+@pytest.mark.skipif(kernels.missing() is not None, reason="no compiled kernels")
+def test_torchs_own_encoder_runs_packed(tmp_path: Path):
+    """Left to itself it would read weights that packed layers have not, and attention reads its last layer's in any case."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True), 2).eval()
+    netweight.compress(encoder, RECIPE, out=tmp_path / "small", threads=1)
+    x, padding = torch.randn(3, 5, 64), torch.arange(5) >= torch.tensor([[3], [5], [5]])
+    packed, decoded = (runtime.load(tmp_path / "small", into=encoder, kernels=how) for how in ("exact", "off"))
+    ran = {name.rpartition(".")[2] for name, path in packed.paths.items() if "kernel, float32 activations" in path}
+    assert ran == {"linear1", "linear2"}
+    with torch.no_grad():
+        for given in ({}, {"src_key_padding_mask": padding}):
+            ours, theirs = packed.module(x, **given), decoded.module(x, **given)
+            torch.testing.assert_close(ours[1:], theirs[1:], rtol=1e-4, atol=1e-4)
+            assert (theirs - encoder(x, **given))[1:].abs().max() > 1e-2
+
+
 def test_an_architecture_that_does_not_fit_is_refused(plain: Path):
     with pytest.raises((ModelError, ArtifactError), match=r"3\.weight|shape"):
         runtime.load(plain, into=nn.Sequential(nn.Linear(32, 64), nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 5)))

@@ -352,3 +352,24 @@ def test_what_is_diagnosed_are_the_draws_of_that_very_run(monkeypatch):
     signs = formats.TRANSFORMER_ENGINE_SIGNS
     nearest = whole(before, "nvfp4", axis=0, signs=signs)
     assert found.error > 1.2 * ((nearest - before).norm() / before.norm()).item()
+
+
+def test_torchs_own_encoder_runs_its_rounded_layers_in_evaluation_as_well():
+    """In evaluation without gradients it does the work of all its layers at once, from their weights, where nobody stops it."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True), 2).eval()
+    x, padding = torch.randn(3, 5, 64), torch.arange(5) >= torch.tensor([[3], [5], [5]])
+
+    def outputs() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return encoder(x), encoder(x, src_key_padding_mask=padding)
+
+    plain = outputs()
+    quantized = quantize(encoder, "nvfp4")
+    rounded = outputs()
+    torch.testing.assert_close(rounded[0], encoder(x).detach())  # with gradients torch runs layer by layer anyway
+    torch.testing.assert_close(rounded[1], encoder(x, src_key_padding_mask=padding).detach())
+    assert all((a - b)[1:].abs().max() > 0.05 for a, b in zip(rounded, plain, strict=True))
+    assert torch.equal(copy.deepcopy(encoder)(x), encoder(x))
+    quantized.undo()
+    assert all(torch.equal(a, b) for a, b in zip(outputs(), plain, strict=True))

@@ -55,7 +55,7 @@ def train(
     """See ``netweight.train``."""
     chosen, where = load_recipe(recipe), models.device(device)
     folder, progress = Path(out), progress or silent
-    slices = _opened(data, chosen)
+    slices = opened(data, chosen)
     split = divided(slices, chosen.data.split)
     master = None if teacher is None else _runs.read(teacher)
     _check_teacher(master, slices, split)
@@ -94,7 +94,8 @@ def train(
     return run
 
 
-def _opened(source: str | Path, recipe: TrainRecipe) -> Segmentation:
+def opened(source: str | Path, recipe: TrainRecipe) -> Segmentation:
+    """Slices at the size that the recipe asks for. Raises: DataError: as ``data.segmentation``; not square."""
     slices = data.segmentation(source, size=recipe.data.size)
     height, width = slices.images.shape[1:3]
     if height != width:

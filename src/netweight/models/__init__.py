@@ -4,6 +4,7 @@ from netweight.models import nets
 from netweight.models._activations import channel_axis, round_inputs, rounded_inputs
 from netweight.models._cut import Call, cut, numbers_kept, outputs_of_parts, reaching, tensors_outside
 from netweight.models._device import device
+from netweight.models._encoders import all_at_once, one_by_one
 from netweight.models._export import save_tokenizer_and_config
 from netweight.models._family import Family, Feed, below, families, family_of
 from netweight.models._fold import fold
@@ -67,6 +68,7 @@ __all__ = [
     "Model",
     "RotatedModel",
     "WeightSource",
+    "all_at_once",
     "below",
     "bf16_or_why_not",
     "blocks",
@@ -98,6 +100,7 @@ __all__ = [
     "matrix_shape",
     "nets",
     "numbers_kept",
+    "one_by_one",
     "outputs_of_parts",
     "plain_call",
     "reaching",

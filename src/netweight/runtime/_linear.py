@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from netweight import formats, models
 from netweight.formats import Activations
@@ -101,6 +102,8 @@ def replacement(layer: nn.Module, matrix: PackedMatrix, *, exact: bool) -> nn.Mo
         if layer.max_norm is not None:
             return None
         return PackedEmbedding(matrix, layer.weight.dtype)
+    if isinstance(layer, NonDynamicallyQuantizableLinear):
+        return None  # attention of torch's own reads its weight, and never runs it
     name = models.rounded_inputs(layer)
     read = formats.activations(name) if name else None
     blocks = None if read is None or read.levels else read  # whole numbers are the kernels' own matter

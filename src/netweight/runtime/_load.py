@@ -108,7 +108,7 @@ def _packed(model: Model, artifact: Artifact, wanted: Kernels) -> tuple[Model, d
     if (why := kernels.missing()) is not None:
         return model, dict.fromkeys(artifact.manifest.layers, f"{DECODED} ({why})")
     path = f"{kernels.isa()} kernel" + (", float32 activations" if exact else "")
-    paths, done = {}, set()
+    paths, done, changed = {}, set(), set()
     for layer in artifact.manifest.layers:
         arrays, format, shape = artifact.stored(layer)
         owner = models.weight_name(layer)
@@ -124,8 +124,10 @@ def _packed(model: Model, artifact: Artifact, wanted: Kernels) -> tuple[Model, d
         for name, module in zip(sharing, made, strict=True):
             model.module.set_submodule(name.rpartition(".")[0], module)  # pyright: ignore[reportArgumentType]
         done |= set(sharing)
+        changed |= set(made)
         rounded = artifact.manifest.layers[layer].activations
         paths[layer] = f"{path}, inputs rounded to {rounded}" if rounded else path
+    models.one_by_one(model.module, changed.__contains__)
     tied = {name: owner for name, owner in model.tied.items() if name not in done}
     return replace(model, tied=tied), paths
 

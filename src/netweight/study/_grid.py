@@ -118,6 +118,11 @@ def load(source: str | Path | dict[str, Any]) -> Study:
     measures = tuple(parse(Measure, row, f"{where}: measure {n}") for n, row in enumerate(grid.measure, 1))
     if not measures:
         raise SettingsError(f"{where}: nothing is measured; add a [[measure]] table")
+    taken = ["seed", "key", "failure", *grid.axes, *(measure.name for measure in measures)]
+    if twice := [measure.name for measure in measures if taken.count(measure.name) > 1]:
+        raise SettingsError(
+            f"{where}: a measure is named {twice[0]!r}, as is another measure, an axis or a column of every study; each needs a name of its own"
+        )
     if blind := [measure.name for measure in measures if grid.job == "compress" and not measure.data]:
         raise SettingsError(f"{where}: measure {blind[0]!r} names no data")
     cells = tuple(_cells(grid))

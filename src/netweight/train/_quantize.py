@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from netweight.errors import ModelError, SettingsError, nearest
-from netweight.models import nets
+from netweight.models import all_at_once, nets, one_by_one
 from netweight.train._draws import Clock
 from netweight.train._layers import ATTRIBUTE, PRODUCTS, become_plain, become_rounded, why_not
 from netweight.train._product import Rounding
@@ -72,6 +72,7 @@ class Quantized:
         """The module as it was, with the weights it has now; learned scales are dropped."""
         for _, layer in _rounded(self.module):
             become_plain(layer)
+        all_at_once(self.module)
         return self.module
 
 
@@ -105,6 +106,7 @@ def quantize(
         raise ModelError("attention = true, but this module has no products of models.nets.MatMul; ViT and Swin have")
     clock = Clock(seed)
     rows = tuple(_row(name, layer, row, skip, clock, attention) for name, layer in layers.items())
+    one_by_one(module, lambda layer: ATTRIBUTE in layer.__dict__)
     if row.rounds and not any(one.quantized for one in rows):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in rows[:3]) or "it has no linear layer or convolution"
         raise ModelError(f"{row.name}: no layer of this module can be quantized: {reasons}")
