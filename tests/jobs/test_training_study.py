@@ -60,6 +60,8 @@ def test_pictures_of_many_sizes_come_to_the_sizes_that_recipes_ask_for(tmp_path)
     kept = json.loads((tmp_path / "out" / "study.json").read_text())["slices"]
     assert [(one["size"], one["slices"]) for one in kept] == [([32, 32], 8), ([48, 48], 8)]
     assert kept[0]["sha256"] != kept[1]["sha256"]
+    alone = netweight.study({**grid, "axes": {**grid["axes"], "size": {"32": sizes["32"]}}}, out=tmp_path / "out")
+    assert {row["key"] for row in alone.cells} < {row["key"] for row in found.cells}  # what was done stays done
 
 
 def wide(**compare):
@@ -169,13 +171,16 @@ def test_the_order_is_told_where_there_is_nothing_to_share_out(tmp_path):
     assert findings.ranks["AUPRC"].items == ("baseline", "nvfp4") and not findings.shares and not findings.left_out
 
 
-def test_a_diverged_cell_is_named(tmp_path, capsys):
-    from netweight.cli._render import show
+def test_a_diverged_cell_is_named_and_is_no_success(tmp_path, capsys):
+    from netweight.cli._render import exit_code, show
 
     plan = wide()
     keys, found = results(plan)
+    assert exit_code(concluded(plan, keys, found, tmp_path, phantom=False)) == 0
     found[keys[1]]["value"]["run"] |= {"diverged": True, "ended": "not finite at step 3"}
-    show(concluded(plan, keys, found, tmp_path, phantom=False))
+    findings = concluded(plan, keys, found, tmp_path, phantom=False)
+    assert exit_code(findings) == 3
+    show(findings)
     said = " ".join(capsys.readouterr().out.split())
     assert (
         "diverged, and judged as it ended: cnn, a, nvfp4, seed 1: not finite at step 3" in said
@@ -228,6 +233,10 @@ def test_what_cannot_be_found_is_said_and_costs_nothing_else(tmp_path):
         ({"compare": {"axis": "recipe", "baseline": "baseline", "replicates": ["recipe"]}}, {}, "cannot repeat"),
         ({"job": "compress", "data": None}, {}, "names no data"),
         ({"measure": [{"name": "AUPRC", "metric": "auprcc"}]}, {}, "did you mean 'auprc'"),
+        ({"measure": [{"name": "a", "metric": m} for m in ("auprc", "dice")]}, {}, "named 'a', as is another"),
+        ({"measure": [{"name": "recipe", "metric": "auprc"}]}, {}, "named 'recipe', as is another measure, an axis"),
+        ({"recipe": {**GRID["recipe"], "net": {"use": "vit", "size": "1m"}}}, {}, "size '1m' is not one of"),
+        ({"recipe": {**GRID["recipe"], "data": {"size": 33}}}, {}, "33 .*: this net takes sides"),
     ],
 )
 def test_what_is_wrong_with_a_grid_is_said_before_the_first_cell(parts, given, words, tmp_path):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from netweight.errors import DataError
+from netweight.errors import DataError, SettingsError
 from netweight.models import _precision
 from netweight.settings import parse
 from netweight.train import STATE, Lesson, Training, bce_tversky, fit
-from netweight.train._loop import _Run, order
+from netweight.train._loop import _Run, batched, order
 
 SIZE = 8
 
@@ -222,7 +222,7 @@ def test_the_rate_rises_over_the_warm_up_and_halves_on_a_plateau():
 
 
 def test_a_cosine_falls_from_the_full_rate_to_nothing_whatever_the_validation_loss_does():
-    given = settings(epochs=4, lr=0.5, warmup=2, patience=1, schedule="cosine", slices=7, batch=2)
+    given = settings(epochs=4, lr=0.5, warmup=2, patience=1, schedule="cosine", slices=11, batch=3)
     run = _Run(lesson(plain()), given, seed=1)
     rates = []
     for step in range(17):
@@ -270,6 +270,23 @@ def test_a_short_pass_takes_some_and_a_share_of_them_is_positive():
         assert sum(one.slices.positive(n) for n in numbers) == 6 and len(numbers) == 8
     positives = [n for n in order(one, settings(slices=12, positive=1.0), 1, 1)]
     assert max(positives.count(n) for n in positives) == 2 and min(positives.count(n) for n in positives) == 1
+
+
+def test_a_single_slice_left_over_joins_the_batch_before_it():
+    assert [list(part) for part in batched(range(9), 4)] == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
+    assert [len(part) for part in batched(range(10), 4)] == [4, 4, 2]
+    assert [len(part) for part in batched(range(5), 4)] == [5] and [len(part) for part in batched(range(1), 4)] == [1]
+    assert [len(part) for part in batched(range(3), 1)] == [1, 1, 1]
+
+
+def test_batch_normalization_learns_where_a_pass_leaves_a_slice_over_and_is_refused_where_it_cannot():
+    narrow = nn.Sequential(
+        nn.Conv2d(3, 4, SIZE), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 1, SIZE)
+    )  # one value per channel and slice
+    nine = Lesson(narrow, Blobs(), range(9), range(12, 16))
+    assert fit(nine, settings(epochs=2, batch=4), seed=1).steps == 4
+    with pytest.raises(SettingsError, match=r"a step of 1 slice of 8 pixels .*two or more slices"):
+        fit(nine, settings(epochs=1, batch=1), seed=1)
 
 
 def test_what_cannot_be_drawn_is_refused():

@@ -45,13 +45,18 @@ def show_json(value: Any) -> None:
 
 
 def exit_code(value: Any) -> int:
-    """1 where a check-up found problems, 3 where a dry run did or a picture could not be read, else 0: what cannot be delivered at all is
-    raised, not returned."""
+    """1 where a check-up found problems; 3 where a dry run did, a picture could not be read, a cell failed or training diverged; else 0: what
+    cannot be delivered at all is raised, not returned."""
     if _name(value) == "Checkup" and value.problems():
         return 1
-    return (
-        3 if (_name(value) == "DryRun" and value.problems) or (_name(value) == "Segmented" and value.unreadable) else 0
-    )
+    undone = {
+        "DryRun": lambda: value.problems,
+        "Segmented": lambda: value.unreadable,
+        "Findings": lambda: any("failure" in row for row in value.cells),
+        "TrainingFindings": lambda: any("failure" in row or row.get("diverged") for row in value.cells),
+        "Run": lambda: value.training["history"]["diverged"],
+    }
+    return 3 if undone.get(_name(value), bool)() else 0
 
 
 def rendered(value: Any) -> RenderableType:

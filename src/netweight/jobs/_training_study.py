@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from netweight import data, models, provenance
+from netweight import models, provenance
 from netweight.errors import DataError, SettingsError, nearest
 from netweight.evaluate import segmentation
 from netweight.files import write_atomically
 from netweight.jobs import _training_cell
+from netweight.jobs._runs import built
 from netweight.jobs._study_tasks import context_of, tasks_of
+from netweight.jobs.train import opened
 from netweight.progress import Progress
+from netweight.provenance import sha256_of_json
 from netweight.study import (
     Anova,
     Paired,
@@ -63,24 +66,34 @@ class TrainingFindings:
 def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progress: Progress) -> TrainingFindings:
     """Train and judge every cell, then conclude."""
     recipes = [load_recipe(dict(cell.recipe)) for cell in plan.cells]
-    for one in recipes:  # what is wrong with any of them is said before the first has run
-        one.qat.qat()
-        models.nets.sizes(one.net.use)
     _check_measures(plan)
     kind = models.device(device).type
-    slices = [data.segmentation(source, size=size).provenance for size in _sizes(recipes)]
-    context = context_of(plan, pool.threads, slices=[one["sha256"] for one in slices], device=kind)
-    cells = [replace(cell, recipe=one.to_table()) for cell, one in zip(plan.cells, recipes, strict=True)]
-    tasks = tasks_of(cells, context, data=source, device=device)
+    slices: dict[int | None, dict[str, Any]] = {}
+    for one in recipes:
+        if one.data.size not in slices:
+            slices[one.data.size] = opened(source, one).provenance
+    _check_nets(recipes, {size: known["size"][0] for size, known in slices.items()})
+    context = context_of(plan, pool.threads, device=kind)
+    tasks = []
+    for cell, one in zip(plan.cells, recipes, strict=True):
+        seen = {**context, "slices": slices[one.data.size]["sha256"]}
+        tasks += tasks_of([replace(cell, recipe=one.to_table())], seen, data=source, device=device)
     found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
-    findings = concluded(plan, [task.key for task in tasks], found, out, phantom=slices[0]["phantom"])
-    _write(findings, plan, slices)
+    findings = concluded(
+        plan, [task.key for task in tasks], found, out, phantom=any(known["phantom"] for known in slices.values())
+    )
+    _write(findings, plan, list(slices.values()))
     return findings
 
 
-def _sizes(recipes: Iterable[TrainRecipe]) -> list[int | None]:
-    """Those that the recipes ask for: pictures of many sizes cannot be read at none."""
-    return list(dict.fromkeys(one.data.size for one in recipes))
+def _check_nets(recipes: Iterable[TrainRecipe], images: Mapping[int | None, int]) -> None:
+    """Every net can be built and quantized: what is wrong with any of them is said before the first cell. ``images``: sides by ``[data] size``."""
+    checked = set()
+    for one in recipes:
+        what = sha256_of_json([one.net.model_dump(), one.qat.model_dump(), images[one.data.size]])
+        if what not in checked:
+            built(one, images[one.data.size])
+            checked.add(what)
 
 
 def _check_measures(plan: Study) -> None:

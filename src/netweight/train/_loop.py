@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from netweight import models
-from netweight.errors import DataError
+from netweight.errors import DataError, SettingsError
 from netweight.files import in_place_of
 from netweight.progress import Progress, silent
 from netweight.provenance import derived_seed
@@ -138,7 +138,7 @@ class _Run:
         number = len(self.history.rows) + 1
         lost: list[float] = []
         numbers = order(self.lesson, self.settings, self.seed, number)
-        batches = [numbers[k : k + self.settings.batch] for k in range(0, len(numbers), self.settings.batch)]
+        batches = batched(numbers, self.settings.batch)
         self.module.train()
         for count, chosen in enumerate(batches, 1):
             loss = self.step(chosen, number)
@@ -177,7 +177,15 @@ class _Run:
                 torch.manual_seed(derived_seed(self.seed, "dropout", step))
                 return self.loss(images, masks)
 
-        loss = forward()
+        try:
+            loss = forward()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise SettingsError(
+                f"a step of {len(chosen)} slice of {images.shape[-1]} pixels leaves batch normalization one value per channel; take "
+                "larger slices ([data] size), or two or more slices for a step ([training] batch)"
+            ) from error
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
@@ -230,7 +238,7 @@ class _Run:
 
     def rate(self) -> float:
         warm = min(1.0, (self.history.steps + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        steps = math.ceil(per_pass(self.lesson, self.settings) / self.settings.batch) * self.settings.epochs
+        steps = len(batched(range(per_pass(self.lesson, self.settings)), self.settings.batch)) * self.settings.epochs
         return self.settings.lr * self.pace.left(self.history.steps / steps, self.settings) * warm
 
     def state(self) -> dict[str, Any]:
@@ -272,6 +280,14 @@ def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int
     counts = [round(wanted * settings.positive), wanted - round(wanted * settings.positive)]
     chosen = [n for kind, count in zip(kinds, counts, strict=True) for n in _cycled(kind, count, generator)]
     return _shuffled(chosen, generator)
+
+
+def batched(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Batches of a pass. A single slice left over joins the batch before it: batch normalization cannot learn from one value per channel."""
+    found = [numbers[k : k + size] for k in range(0, len(numbers), size)]
+    if size > 1 and len(found) > 1 and len(found[-1]) == 1:
+        found[-2:] = [numbers[(len(found) - 2) * size :]]
+    return found
 
 
 def per_pass(lesson: Lesson, settings: Training) -> int:

@@ -50,7 +50,7 @@ class Net(nn.Module, ABC):
             lower, upper = image // multiple * multiple, (image // multiple + 1) * multiple
             near = f"{lower} or {upper}" if lower else f"{upper}"
             raise SettingsError(
-                f"image = {image}: this net takes sides that are multiples of {multiple}, such as {near}"
+                f"image = {image} ([data] size, in a recipe): this net takes sides that are multiples of {multiple}, such as {near}"
             )
         self.image, self.channels = image, channels
 
