@@ -37,7 +37,9 @@ def parse(kind: type[S], values: dict[str, Any], where: str) -> S:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "value"
+        if not first["loc"]:  # what a class says of its values together
+            raise SettingsError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise SettingsError(f"{where}: {key!r} is missing") from error
         raise SettingsError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error

@@ -66,6 +66,8 @@ def test_a_rate_below_that_of_the_highest_score_lies_on_the_line_from_nothing():
     assert recall.value() == oracle.recall_within(p, masks, 0.01) == 0
     assert -recall.shift == pytest.approx(recall_between(p, masks, 0.01), rel=1e-9)
     assert recall.shift < 0
+    drawn = recall.at(np.random.default_rng(4).integers(0, 6, (200, 6)))
+    assert drawn.min() >= 0 and recall.leave_one_out().min() >= 0 and (recall.at(np.arange(6)[None]) == 0).all()
 
 
 def test_scores_that_hardly_differ_are_told_apart():

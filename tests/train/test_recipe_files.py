@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from netweight import models
+from netweight.errors import SettingsError
 from netweight.train import load_recipe, quantize
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "seg"
@@ -46,3 +47,21 @@ def test_the_schedule_is_that_of_the_paper(file: Path):
     assert (training.epochs, training.batch, training.clip) == (100, 32, 1.0)
     assert (training.patience, training.stop_after, training.stop_from, training.min_delta) == (10, 20, 40, 1e-3)
     assert training.augment and training.slices is None and training.positive is None
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"use": "holdout", "fold": 2}, r"\[data\.split\]: fold is for use = 'folds', and use is 'holdout'"),
+        ({"site": "CS"}, "site is for use = 'leave-one-site-out'"),
+        ({"use": "folds", "shares": [0.5, 0.25, 0.25]}, "shares is for use = 'holdout'"),
+    ],
+)
+def test_a_setting_of_another_way_to_divide_patients_is_refused(given, words):
+    with pytest.raises(SettingsError, match=words):
+        load_recipe({"net": {"use": "vit"}, "data": {"split": given}})
+
+
+def test_a_recipe_with_every_setting_written_out_is_read_again():
+    recipe = load_recipe({"net": {"use": "vit"}, "data": {"split": {"use": "folds", "fold": 2}}})
+    assert load_recipe(recipe.to_table()) == recipe and recipe.data.split.fold == 2

@@ -160,7 +160,7 @@ def recall_within_of(sums_RK: Array, rate: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Gridded(Additive):
-    """A statistic of counts on a grid whose exact value is known: everything on the grid is moved by the difference."""
+    """A statistic from 0 to 1 of counts on a grid whose exact value is known: all on the grid is moved by the difference, but not out of 0 to 1."""
 
     exact: float = math.nan
 
@@ -173,14 +173,15 @@ class Gridded(Additive):
 
     def at(self, indices_RN: Array) -> Array:
         """(R,): the statistic of each resample of item indices."""
-        return super().at(indices_RN) + self.shift
+        return np.clip(super().at(indices_RN) + self.shift, 0, 1)
 
     def leave_one_out(self) -> Array:
         """(N,): the statistic without each item in turn."""
-        return super().leave_one_out() + self.shift
+        return np.clip(super().leave_one_out() + self.shift, 0, 1)
 
     def swapped(self, other: Additive, mask_RN: Array) -> Array:
         """(R,): the statistic when items under the mask are from ``other``; so is that share of what moves it."""
         if not isinstance(other, Gridded):
             return super().swapped(other, mask_RN)
-        return super().swapped(other, mask_RN) + self.shift + mask_RN.mean(1) * (other.shift - self.shift)
+        moved = super().swapped(other, mask_RN) + self.shift + mask_RN.mean(1) * (other.shift - self.shift)
+        return np.clip(moved, 0, 1)

@@ -235,6 +235,8 @@ def _shares(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, bette
     within = [*_others(plan), *compare.replicates, SEED]
     down = lost(table, axis=compare.axis, baseline=compare.baseline, within=within, value=measure, better=better)
     kept = [factor for factor in _factors(plan) if len({row[factor] for row in down}) > 1]
+    if not kept:
+        raise DataError("what was compared differs in nothing that it could be due to")
     return anova(_averaged(plan, down, kept, "lost"), factors=kept, value="lost", replicate=_unit(plan))
 
 

@@ -156,6 +156,7 @@ def _sentences(row: Paired) -> list[str]:
         first,
         f"a difference of {row.difference:+.3g} ({LEVEL:.0%} interval {_span(row.interval, '+.3g')})," + _verdict(row, how, told),
         _ratio_sentence(row),
+        _effect_sentence(row),
         _test_sentence(row),
         "" if told else _more_sentence(row),
     ]  # fmt: skip
@@ -168,6 +169,12 @@ def _ratio_sentence(row: Paired) -> str:
         f"interval {_span(row.ratio_interval, '.4g')}" if bounded(row.ratio_interval) else "which the data do not bound"
     )
     return f"The ratio of the means is {row.ratio:.4g} ({span})."
+
+
+def _effect_sentence(row: Paired) -> str:
+    if row.d_z is None:
+        return ""
+    return f"Of the scatter of the differences it is {row.d_z:+.2g} times (d_z, {LEVEL:.0%} interval {_span(row.d_z_interval, '+.2g')})."
 
 
 def _verdict(row: Paired, how: str, told: bool) -> str:

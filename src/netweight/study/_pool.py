@@ -154,4 +154,4 @@ def _left(begun: float, done: int, left: int) -> str:
     if not done or not left:
         return ""
     minutes = (time.monotonic() - begun) / done * left / 60
-    return f"; about {minutes:.0f} min left" if minutes >= 1 else "; less than a minute left"
+    return f"; about {minutes:.0f} min left" if minutes >= 1 else ""

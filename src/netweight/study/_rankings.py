@@ -45,7 +45,7 @@ class Rankings:
     def words(self) -> str:
         """What was found, in a paragraph of at most 80 columns."""
         order = ", ".join(f"{name} ({rank:.2g})" for name, rank in zip(self.items, self.mean_ranks, strict=True))
-        said = f"Over {self.blocks} rankings the order by mean rank is {order}."
+        said = f"Over {self.blocks} {'ranking' if self.blocks == 1 else 'rankings'} the order by mean rank is {order}."
         if self.w is not None and self.p_value is not None:
             agree = "strongly" if self.w > 0.7 else "moderately" if self.w > 0.5 else "weakly"
             said += f" The rankings agree {agree}: Kendall's W = {self.w:.2f}, p = {self.p_value:.3g} ({self.test})."

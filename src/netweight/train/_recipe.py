@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from netweight import data
 from netweight.data import Segmentation, Split
@@ -55,6 +55,15 @@ class SplitSettings(Settings):
     fold: int = Field(0, ge=0, description="of folds: which one")
     site: str = Field("", description="of leave-one-site-out: the site that tests")
     seed: int = Field(2026, ge=0, description="by which patients are dealt out")
+
+    @model_validator(mode="after")
+    def _meant(self) -> Self:
+        """A setting of another way to divide says that this way is not meant."""
+        others = {"shares": "holdout", "k": "folds", "fold": "folds", "site": "leave-one-site-out"}
+        for name, use in others.items():
+            if use != self.use and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for use = {use!r}, and use is {self.use!r}")
+        return self
 
 
 class DataSettings(Settings):
