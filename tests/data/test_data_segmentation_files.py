@@ -236,6 +236,75 @@ def test_one_name_for_two_patients_is_refused(tmp_path):
         data.segmentation(tmp_path)
 
 
+def test_linked_folders_and_files_are_read(tmp_path):
+    patients(tmp_path / "store")
+    want = data.segmentation(tmp_path / "store")
+    one, two = sorted((tmp_path / "store").iterdir())
+    (tmp_path / "set" / one.name).mkdir(parents=True)
+    for file in one.iterdir():
+        (tmp_path / "set" / one.name / file.name).symlink_to(file)
+    (tmp_path / "set" / two.name).symlink_to(two)
+    assert data.segmentation(tmp_path / "set").sha256 == want.sha256
+
+
+def _linked_patient(folder, first):
+    (folder / "p9").symlink_to(first)
+    return "1999 and .*p9 are one folder, linked, and would be read twice; keep one of them"
+
+
+def _linked_slice(folder, first):
+    for kind in ("", "_mask"):
+        (first / f"other_1{kind}.tif").symlink_to(first / f"{first.name}_1{kind}.tif")
+    return "1999_1.tif and .*other_1.tif are one file, linked"
+
+
+def _circle(folder, first):
+    (first / "up").symlink_to(folder)
+    return f"{folder.name} and .*up are one folder"
+
+
+def _link_to_nothing(folder, first):
+    (folder / "p9").symlink_to(folder / "gone")
+    return "p9 is a link to .*gone, which is not there"
+
+
+@pytest.mark.parametrize("wrong", [_linked_patient, _linked_slice, _circle, _link_to_nothing])
+def test_links_that_bring_something_twice_or_nothing_are_refused(tmp_path, wrong):
+    patients(tmp_path)
+    message = wrong(tmp_path, sorted(tmp_path.iterdir())[0])
+    with pytest.raises(DataError, match=message):
+        data.segmentation(tmp_path)
+
+
+def test_masks_may_be_links_to_one_file_of_zeros(tmp_path):
+    save(tmp_path / "p" / "a_1_mask.png", np.zeros((12, 12), bool))
+    (tmp_path / "p" / "a_2_mask.png").symlink_to("a_1_mask.png")
+    for n in (1, 2):
+        save(tmp_path / "p" / f"a_{n}.png", picture())
+    assert not data.segmentation(tmp_path).masks.any()
+
+
+def test_a_mask_without_a_name_of_its_own_is_said(tmp_path):
+    patients(tmp_path)
+    save(tmp_path / "p" / "_mask.png", drawing())
+    with pytest.raises(DataError, match="1 without a mask .*_mask.png"):
+        data.segmentation(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
+    patients(tmp_path)
+    closed, every = sorted(tmp_path.iterdir())[1], type(tmp_path).iterdir
+
+    def listed(folder):
+        if folder == closed:
+            raise PermissionError(13, "Permission denied")
+        return every(folder)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", listed)
+    with pytest.raises(DataError, match="2000 cannot be listed: Permission denied"):
+        data.segmentation(tmp_path)
+
+
 def test_an_empty_folder_and_unknown_names_say_what_is_read(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing else")
     with pytest.raises(DataError, match="holds no slices with masks.*What is read: .*patient folders.*index.json"):

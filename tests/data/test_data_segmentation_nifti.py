@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 
 import numpy as np
@@ -11,18 +12,27 @@ from netweight import data
 from netweight.errors import DataError
 
 RANDOM = np.random.default_rng(2)
+SECOND_ROW = slice(296, 312)  # of a header's bytes: srow_y, four float32 of the affine
 
 
-def volumes(folder, patient="TCGA_HT_0001_2001", *, mask=None, image=None, turned=False):
+def volumes(folder, patient="TCGA_HT_0001_2001", *, mask=None, image=None, turned=False, drawn_at=None):
+    """``drawn_at`` is the mask's affine, where it is not its image's."""
     nibabel = pytest.importorskip("nibabel", reason="nibabel (the extra nifti) is not installed")
     image = RANDOM.integers(0, 900, (8, 10, 3)).astype(np.float32) if image is None else image
     mask = (RANDOM.random((8, 10, 3)) < 0.3).astype(np.uint8) if mask is None else mask
-    (folder / patient).mkdir(parents=True)
+    (folder / patient).mkdir(parents=True, exist_ok=True)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0] if turned else [1.0, 1.0, 1.0, 1.0])
     for name, values in (("flair", image), ("flair_mask", mask)):
         stored = values[::-1, ::-1] if turned else values
-        nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), affine), folder / patient / f"{name}.nii.gz")
+        place = affine if drawn_at is None or name == "flair" else drawn_at
+        nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), place), folder / patient / f"{name}.nii.gz")
     return image, mask
+
+
+def affine(diagonal=(1, 1, 1), at=(0, 0, 0)):
+    found = np.diag([*diagonal, 1.0])
+    found[:3, 3] = at
+    return found
 
 
 def test_volumes_are_cut_across_their_third_axis(tmp_path):
@@ -44,6 +54,94 @@ def test_volumes_stored_the_other_way_round_give_the_same_slices(tmp_path):
     image, mask = volumes(tmp_path / "one")
     volumes(tmp_path / "two", image=image, mask=mask, turned=True)
     assert data.segmentation(tmp_path / "one").sha256 == data.segmentation(tmp_path / "two").sha256
+
+
+@pytest.mark.parametrize(
+    ("drawn_at", "apart"),
+    [
+        (affine(at=(500, 0, 0)), "500"),
+        (affine(at=(0, 0, 0.2)), "0.2"),
+        (affine((3, 3, 3)), "18"),  # at the far end of 10 voxels: 9 of 1 mm, 27
+        (affine((1.02, 1, 1)), "0.14"),
+        (affine((-1, 1, 1)), "7"),  # the same numbers said to lie on the other side
+    ],
+)
+def test_a_mask_that_lies_elsewhere_than_its_image_is_refused(tmp_path, drawn_at, apart):
+    volumes(tmp_path, drawn_at=drawn_at)
+    message = rf"flair_mask.nii.gz lies elsewhere than .*flair.nii.gz: .* up to {apart} voxels apart \(limit 0.1\)"
+    with pytest.raises(DataError, match=message):
+        data.segmentation(tmp_path)
+
+
+def test_a_mask_may_be_off_by_what_an_affine_is_rounded_by(tmp_path):
+    image, mask = volumes(tmp_path / "one")
+    volumes(tmp_path / "two", image=image, mask=mask, drawn_at=affine((1.001, 1, 1), at=(0.01, -0.02, 0)))
+    assert data.segmentation(tmp_path / "one").sha256 == data.segmentation(tmp_path / "two").sha256
+
+
+ORDERS = [((0, 1, 2), (-1, 1, 1)), ((0, 1, 2), (-1, -1, -1)), ((1, 0, 2), (1, 1, 1)), ((2, 0, 1), (1, -1, -1))]
+
+
+@pytest.mark.parametrize("degrees", [0, 45, 50])  # at 45 the axes of the standard are a matter of rounding
+@pytest.mark.parametrize(("axes", "signs"), ORDERS)
+def test_a_mask_stored_in_another_order_lands_on_its_lesion(tmp_path, axes, signs, degrees):
+    """The affine of the other order, written from its definition: where axis a of the copy goes, its voxel 0 and its step."""
+    mask = np.zeros((8, 10, 3), np.uint8)
+    mask[1:3, 6:9, 1] = 1
+    image = 100 + 900 * mask.astype(np.float32)
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    own = np.array([[c, -2 * s, 0, 5], [s, 2 * c, 0, -7], [0, 0, 3, 11], [0, 0, 0, 1]])  # voxels of 1 x 2 x 3 mm
+    stored, place = mask.transpose(axes), np.eye(4)
+    place[:3, 3] = own[:3, 3]
+    for a, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
+        place[:3, a] = sign * own[:3, axis]
+        if sign < 0:
+            stored = np.flip(stored, a)
+            place[:3, 3] += (mask.shape[axis] - 1) * own[:3, axis]
+    nibabel = pytest.importorskip("nibabel", reason="nibabel (the extra nifti) is not installed")
+    nibabel.save(nibabel.Nifti1Image(image, own), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), place), tmp_path / "a_mask.nii.gz")
+    found = data.segmentation(tmp_path)
+    assert found.masks.sum() == 6 and (found.images[found.masks] == 255).all() and not found.images[~found.masks].any()
+
+
+def test_an_affine_that_gives_voxels_no_size_is_said(tmp_path):
+    volumes(tmp_path)
+    drawn = tmp_path / "TCGA_HT_0001_2001" / "flair_mask.nii.gz"
+    header = bytearray(gzip.decompress(drawn.read_bytes()))
+    header[SECOND_ROW] = bytes(16)
+    drawn.write_bytes(gzip.compress(header))
+    with pytest.raises(DataError, match="flair_mask.nii.gz: its affine gives voxels no size"):
+        data.segmentation(tmp_path)
+
+
+def test_a_volume_stored_twice_is_refused(tmp_path):
+    volumes(tmp_path, "p0")
+    (tmp_path / "p0" / "flair.nii").write_bytes(b"")
+    with pytest.raises(DataError, match="flair.nii and .*flair.nii.gz have the same name; keep one of them"):
+        data.segmentation(tmp_path)
+
+
+def test_a_folder_above_the_patients_is_its_site(tmp_path):
+    for patient in ("north/p1", "south/p2"):
+        volumes(tmp_path, patient)
+    found = data.segmentation(tmp_path)
+    assert sorted({*zip(found.patients, found.sites, strict=True)}) == [("p1", "north"), ("p2", "south")]
+
+
+def test_one_name_for_two_patients_of_volumes_is_refused(tmp_path):
+    for patient in ("north/p1", "south/p1"):
+        volumes(tmp_path, patient)
+    with pytest.raises(DataError, match="patient 'p1' lies in two folders, .*north.p1 and .*south.p1"):
+        data.segmentation(tmp_path)
+
+
+def test_linked_folders_of_volumes_are_read_and_hidden_files_are_not(tmp_path):
+    volumes(tmp_path / "store", "p1")
+    volumes(tmp_path / "set", "p0")
+    (tmp_path / "set" / "p1").symlink_to(tmp_path / "store" / "p1")
+    (tmp_path / "set" / "p0" / "._flair.nii.gz").write_bytes(b"what macOS keeps beside a file")
+    assert sorted({*data.segmentation(tmp_path / "set").patients}) == ["p0", "p1"]
 
 
 @pytest.mark.parametrize(
