@@ -113,7 +113,12 @@ def test_any_folder_names_do_and_a_folder_above_is_the_site(tmp_path):
     assert found.names == ("p1/slice-7", "p2/slice-7", "p3/slice-7")
 
 
-@pytest.mark.parametrize("kind", ["grey", "palette", "opaque", "zero-one", "one bit", "three channels"])
+KINDS = [
+    "grey", "palette", "opaque", "zero-one", "one bit", "three channels", "opaque mask", "opaque grey mask", "16 bits mask",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_pictures_and_masks_come_in_several_kinds(tmp_path, kind):
     image, mask = picture(), drawing()
     stored, drawn = Image.fromarray(image), Image.fromarray(mask.astype(np.uint8) * 255)
@@ -129,6 +134,12 @@ def test_pictures_and_masks_come_in_several_kinds(tmp_path, kind):
         drawn = Image.fromarray(mask.astype(np.uint8))
     elif kind == "one bit":
         drawn = Image.fromarray(mask)
+    elif kind == "opaque mask":
+        drawn = drawn.convert("RGBA")
+    elif kind == "opaque grey mask":
+        drawn = drawn.convert("LA")
+    elif kind == "16 bits mask":
+        drawn = Image.fromarray(mask.astype(np.uint16) * 65535)
     else:
         drawn = drawn.convert("RGB")
     (tmp_path / "p").mkdir()
@@ -136,6 +147,65 @@ def test_pictures_and_masks_come_in_several_kinds(tmp_path, kind):
     drawn.save(tmp_path / "p" / "a_1_mask.png")
     found = data.segmentation(tmp_path)
     assert (found.images[0] == expected).all() and (found.masks[0] == mask).all()
+
+
+BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (128, 0, 0), (0, 0, 128)
+RAMP = [(i, i, i) for i in range(256)]
+
+
+def indexed(path, mask, palette, classes=(0, 1)):
+    """A mask as indices: of background, and of the lesion."""
+    drawn = Image.fromarray(np.where(mask, classes[1], classes[0]).astype(np.uint8)).convert("P")
+    drawn.putdata(np.where(mask, classes[1], classes[0]).ravel().tolist())
+    drawn.putpalette([level for colour in palette for level in colour])
+    drawn.save(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(
+    ("palette", "classes"),
+    [
+        ([BLACK, WHITE], (0, 1)),
+        ([WHITE, BLACK], (1, 0)),
+        (RAMP, (0, 255)),
+        (RAMP[::-1], (255, 0)),
+        (RAMP, (0, 1)),  # classes as they are kept in grey pictures too
+        ([BLACK, RED], (0, 1)),  # classes in the manner of Pascal VOC
+        ([BLACK, BLUE, WHITE], (0, 2)),
+        ([BLACK] * 256, (0, 1)),  # classes, and no colours set
+    ],
+)
+def test_a_mask_with_a_palette_is_what_is_seen_or_else_its_classes(tmp_path, suffix, palette, classes):
+    mask = drawing()
+    save(tmp_path / "p" / f"a_1.{suffix}", picture())
+    indexed(tmp_path / "p" / f"a_1_mask.{suffix}", mask, palette, classes)
+    assert (data.segmentation(tmp_path).masks[0] == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("palette", "index", "found"), [([WHITE, BLACK], 1, 0), ([BLACK, WHITE], 1, 1), ([BLACK, RED], 0, 0)]
+)
+def test_one_index_alone_is_what_its_colour_says(tmp_path, palette, index, found):
+    save(tmp_path / "p" / "a_1.png", picture())
+    indexed(tmp_path / "p" / "a_1_mask.png", drawing(), palette, (index, index))
+    assert (data.segmentation(tmp_path).masks == found).all()
+
+
+@pytest.mark.parametrize(
+    ("palette", "classes", "message"),
+    [
+        ([RED, BLUE], (0, 1), r"which colour is background\? .* begins with \(128, 0, 0\) instead of black"),
+        ([WHITE, BLACK, RED], (0, 1), "which colour is background"),
+        ([WHITE, WHITE, RED], (0, 1), "which colour is background"),
+        ([BLACK, RED, BLUE], (0, 2), r"no binary mask: it holds 2 values \(0, 2\)"),  # one of several classes
+        ([BLACK, RED, BLUE], (1, 2), r"no binary mask: it holds 2 values \(1, 2\)"),
+    ],
+)
+def test_a_palette_that_does_not_tell_the_background_is_refused(tmp_path, palette, classes, message):
+    save(tmp_path / "p" / "a_1.png", picture())
+    indexed(tmp_path / "p" / "a_1_mask.png", drawing(), palette, classes)
+    with pytest.raises(DataError, match=f"a_1_mask.png.* {message}"):
+        data.segmentation(tmp_path)
 
 
 def test_the_arrays_cannot_be_written_to(tmp_path):
@@ -169,6 +239,9 @@ def _break(folder, what):
     if what == "coloured mask":
         save(mask, picture())
         return "a mask has one channel, or equal ones; this has 3 that differ"
+    if what == "transparent mask":
+        save(mask, drawing()[..., None].repeat(4, 2))
+        return "1999_1_mask.png is partly transparent"
     if what == "mask size":
         save(mask, drawing(12, 10))
         return "1999_1.png: the image has 12 x 12 pixels, its mask 12 x 10"
@@ -203,7 +276,7 @@ def _break(folder, what):
 
 WRONG = [
     "no mask", "no image", "twice", "grey mask", "three levels", "coloured mask", "mask size", "mixed sizes", "truncated",
-    "flipped byte", "text", "empty file", "16 bits", "transparent", "stray",
+    "transparent mask", "flipped byte", "text", "empty file", "16 bits", "transparent", "stray",
 ]  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_linked_folders_of_volumes_are_read_and_hidden_files_are_not(tmp_path):
     ("wrong", "message"),
     [
         ({"mask": np.zeros((8, 10, 2), np.uint8)}, r"has \(8, 10, 3\) voxels, .*flair_mask.nii.gz \(8, 10, 2\)"),
-        ({"mask": np.full((8, 10, 3), 2, np.uint8)}, "flair_mask.nii.gz is no binary mask"),
+        ({"mask": np.full((8, 10, 3), 2, np.uint8)}, "flair_mask.nii.gz is no binary mask: .*others to 0$"),
         ({"image": np.full((8, 10, 3), np.nan, np.float32)}, "flair.nii.gz holds 240 NaN or Inf of 240 voxels"),
         ({"image": np.zeros((8, 10, 3, 2), np.float32)}, "has 4 axes; needed are 3"),
     ],

@@ -28,6 +28,7 @@ NAMED: dict[str, str] = {}
 SUFFIXES = (".nii.gz", ".nii")
 BRIGHTEST = 99.5  # percentile
 APART = 0.1  # voxels
+ONE_LABEL = "Set the voxels of what is to be found to 1, and all others to 0"
 
 
 def recognises(path: Path) -> bool:
@@ -60,7 +61,7 @@ def _nibabel() -> Any:
 def _cut(nibabel: Any, file: Path, drawn: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(Y, X, 3) uint8 and (Y, X) bool by height, rows from front to back."""
     image, levels = _volumes(nibabel, file, drawn)
-    pixels, mask = _bytes(image), _pictures.binary(levels, str(drawn))
+    pixels, mask = _bytes(image), _pictures.binary(levels, str(drawn), way_out=ONE_LABEL)
     for k in range(image.shape[2]):
         yield np.repeat(pixels[:, ::-1, k].T[..., None], 3, axis=2), mask[:, ::-1, k].T
 
