@@ -11,12 +11,31 @@ from netweight.errors import DataError
 
 
 def test_pictures_are_found_in_patients_folders_and_masks_are_not(tmp_path):
-    for name in ("b/2.png", "b/2_mask.png", "a.JPG", "c/d/1.webp", ".hidden/x.png", "notes.txt", "e.tiff"):
+    for name in (
+        "b/2.png",
+        "b/2_mask.png",
+        "a.JPG",
+        "c/d/1.webp",
+        ".hidden/x.png",
+        "notes.txt",
+        "e.tiff",
+        "f.bmp",
+        "g.gif",
+    ):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
     found = [str(file.relative_to(tmp_path)) for file in data.pictures(tmp_path)]
-    assert found == ["a.JPG", "b/2.png", "c/d/1.webp", "e.tiff"]
+    assert found == ["a.JPG", "b/2.png", "c/d/1.webp", "e.tiff", "f.bmp", "g.gif"]
+
+
+def test_pictures_are_found_through_links(tmp_path):
+    for file in (tmp_path / "store" / "1.png", tmp_path / "set" / "2.png"):
+        file.parent.mkdir()
+        file.write_bytes(b"")
+    (tmp_path / "set" / "a").symlink_to(tmp_path / "store")
+    found = [str(file.relative_to(tmp_path)) for file in data.pictures(tmp_path / "set")]
+    assert found == ["set/2.png", "set/a/1.png"]
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
@@ -27,7 +46,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         data.pictures(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "bmp", "gif"])
 def test_every_kind_is_read(tmp_path, suffix):
     levels = np.full((6, 4, 3), 100, np.uint8)
     Image.fromarray(levels).save(tmp_path / f"a.{suffix}")

@@ -71,6 +71,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(vit_run, pi
     assert main(words) == 3
     shown = capsys.readouterr()
     assert "packed: 2 masks" in shown.out and "broken.png cannot be read" in shown.out and "p99" in shown.out
+    assert "take it out (with its mask, if it has one)" in " ".join(shown.out.split())
     for file in ("a.png", "p/b.jpg"):
         (pictures / file).write_bytes(b"")
     with pytest.raises(DataError, match="none of the 3 pictures can be read"):

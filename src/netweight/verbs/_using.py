@@ -39,7 +39,7 @@ def run(
     Args:
       artifact: artifact folder of a language model, or the original itself; for pictures a trained run or its packed artifact.
       prompt: text to continue.
-      images: folder of pictures (PNG, TIFF, JPEG, WebP; patients' folders too) to find lesions in; files named *_mask are left out.
+      images: folder of pictures (PNG, TIFF, JPEG, WebP, BMP, GIF; patients' folders too) to find lesions in; files named *_mask are left out.
       masks_out: folder for the masks, a/b_mask.png (0 and 255) for a/b.jpg; no file in it is overwritten.
       threshold: least probability of a found pixel.
       max_tokens: most tokens to generate.

@@ -12,26 +12,24 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from netweight.data._segmentation import _pictures, _resize
+from netweight.data._segmentation import _files, _pictures, _resize
 from netweight.errors import DataError
 
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
-MASK = "_mask"
+SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 
 def pictures(folder: str | Path) -> tuple[Path, ...]:
-    """The pictures under a folder (PNG, TIFF, JPEG, WebP; patients' folders too), by path; hidden files and masks (``*_mask``) are left out.
+    """The pictures under a folder (PNG, TIFF, JPEG, WebP, BMP, GIF; patients' folders too), by path; hidden files and masks (``*_mask``) are left out.
 
-    Raises: DataError: no such folder, or no picture in it.
+    Raises: DataError: no such folder, or no picture in it; a folder that cannot be listed or is linked twice, a link to nothing.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root} is {'a file' if root.exists() else 'not there'}; name a folder of pictures")
-    seen = [file for file in root.rglob("*") if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-    every = sorted(file for file in seen if file.suffix.lower() in SUFFIXES and file.is_file())
-    found = tuple(file for file in every if not file.stem.endswith(MASK))
+    every = sorted(_files.under(root, SUFFIXES))
+    found = tuple(file for file in every if not file.stem.endswith(_files.MASK))
     if not found:
-        masks = f"; {len(every)} files named *{MASK} are taken for masks" if every else ""
+        masks = f"; {len(every)} files named *{_files.MASK} are taken for masks" if every else ""
         raise DataError(f"{root} holds no pictures ({', '.join(SUFFIXES)}){masks}")
     return found
 
