@@ -112,10 +112,15 @@ def _refuse_known(run: Run, slices: Segmentation) -> None:
     found = data.known(slices, before)
     if found.patients:
         listed = ", ".join(found.patients[:SHOWN]) + (", ..." if len(found.patients) > SHOWN else "")
+        way_out = (
+            "A phantom's head goes by its number alone, whatever its settings: leave"
+            if slices.phantom
+            else "Take them out (or give other patients other names), or leave"
+        )
         raise DataError(
             f"{len(found.patients)} patients of {slices.source} trained {run.name} or chose its weights ({listed}), by name or by equal "
-            f"pictures ({found.slices} of its {len(slices)} slices are equal): a test on them would say nothing. Take them out (or give "
-            "other patients other names), or leave data away to test on the run's own test patients"
+            f"pictures ({found.slices} of its {len(slices)} slices are equal): a test on them would say nothing. {way_out} "
+            "data away to test on the run's own test patients"
         )
 
 
