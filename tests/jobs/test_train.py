@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import netweight
+from netweight import data
 from netweight.artifact import open_artifact
 from netweight.errors import (
     ArtifactError,
@@ -288,7 +289,11 @@ def test_a_run_with_patches_of_its_own_is_packed_and_read_back_with_them(tmp_pat
         ({"qat": {"use": "nvfp4", "skip": ["nothing.*"]}}, SettingsError, "fits no layer"),
         ({"training": {"epocs": 3}}, SettingsError, "did you mean 'epochs'"),
         ({"data": {"split": {"use": "folds", "fold": 7}}}, SettingsError, "numbered 0 to 4"),
-        ({"data": {"size": 32, "split": {"use": "leave-one-site-out", "site": "Mars"}}}, SettingsError, "Mars"),
+        (
+            {"data": {"size": 32, "split": {"use": "leave-one-site-out", "site": "Mars"}}},
+            SettingsError,
+            "from A, B, C$",
+        ),
         ({"step": []}, SettingsError, "netweight compress"),
         ({"data": {"split": {"shares": [0.5, 0.5, 0.5]}}}, DataError, "sum 1"),
     ],
@@ -297,6 +302,14 @@ def test_what_is_wrong_with_a_recipe_is_said_before_anything_is_written(parts, e
     with pytest.raises(error, match=words):
         trained(tmp_path / "run", with_(**parts))
     assert not (tmp_path / "run").exists()
+
+
+def test_slices_that_name_no_site_are_not_said_to_be_from_one():
+    slices = data.phantom(data.PhantomSettings(patients=4, slices=1), size=16)
+    nowhere = data.from_arrays(slices.images, slices.masks, slices.patients)
+    settings = load_recipe(with_(data={"split": {"use": "leave-one-site-out", "site": "x"}})).data.split
+    with pytest.raises(SettingsError, match="site = 'x': these slices name no site; use holdout or folds"):
+        _runs.divided(nowhere, settings)
 
 
 def test_the_command_line_trains_and_shows_what_was_measured(tmp_path, capsys):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from netweight import data
 from netweight.data import Segmentation, Split
-from netweight.errors import SettingsError, nearest
+from netweight.errors import SettingsError
 from netweight.provenance import sha256_of_json
 from netweight.settings import Settings, parse, read_toml, write_toml
 from netweight.train._qat import Qat, from_table, recipe, to_table
@@ -157,9 +157,9 @@ def divided(slices: Segmentation, settings: SplitSettings) -> Split:
         if settings.fold >= settings.k:
             raise SettingsError(f"fold = {settings.fold}: folds are numbered 0 to {settings.k - 1}")
         return data.folds(slices, settings.k, seed=settings.seed)[settings.fold]
-    sites = sorted(set(slices.sites))
+    sites = sorted({*slices.sites} - {""})
+    if not sites:
+        raise SettingsError(f"site = {settings.site!r}: these slices name no site; use holdout or folds")
     if settings.site not in sites:
-        raise SettingsError(
-            f"site = {settings.site!r}: the slices are from {', '.join(sites)}{nearest(settings.site, sites)}"
-        )
+        raise SettingsError(f"site = {settings.site!r}: the slices are from {', '.join(sites)}")
     return data.leave_one_site_out(slices, seed=settings.seed, sites=[settings.site])[0]
