@@ -380,10 +380,16 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
 
 def test_an_empty_folder_and_unknown_names_say_what_is_read(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing else")
-    with pytest.raises(DataError, match="holds no slices with masks.*What is read: .*patient folders.*index.json"):
+    with pytest.raises(
+        DataError, match="holds no slices with masks.*What is read: patient folders.*; index.json.*; NIfTI.*tiles.npz"
+    ):
         data.segmentation(tmp_path)
     with pytest.raises(DataError, match="no segmentation data named 'lgg-mr'; did you mean 'lgg-mri'"):
         data.segmentation("lgg-mr")
+    with pytest.raises(
+        DataError, match=r"name of the slices is empty; give a path \(\. is this folder\), or one of phantom"
+    ):
+        data.segmentation("")
     with pytest.raises(DataError, match="size = 0"):
         data.segmentation("phantom", size=0)
 
@@ -414,7 +420,9 @@ def test_two_kinds_in_one_folder_are_refused(tmp_path):
         (lambda folder: save(folder / "more.png", picture()), r"1 that the index does not know \(more\)"),
         (lambda folder: save(folder / "TCGA_CS_0001_1999_mask.png", drawing(24, 12)), "36 x 12 pixels, .* 24 x 12"),
         (lambda folder: _index(folder, {"slices": 4}), "3 square slices, where index.json says 4"),
+        (lambda folder: _index(folder, {"slices": "3"}), r'slices = "3" of TCGA_CS_0001_1999 is no whole number'),
         (lambda folder: _index(folder, {"slice_numbers": [1, 2]}), "has 3 slices, but slice_numbers"),
+        (lambda folder: _twice(folder / "TCGA_CS_0001_1999.png"), "1999.png and .*1999.webp have the same name"),
     ],
 )
 def test_what_is_wrong_with_stacks_is_said(tmp_path, change, message):
@@ -426,6 +434,19 @@ def test_what_is_wrong_with_stacks_is_said(tmp_path, change, message):
 
 def _index(folder, row):
     (folder / "index.json").write_text(json.dumps({"TCGA_CS_0001_1999": row, "TCGA_DU_0002_2000": {}}))
+
+
+def _twice(file):
+    Image.open(file).save(file.with_suffix(".webp"), lossless=True)
+
+
+def test_stacks_with_capital_suffixes_are_read_and_hidden_files_are_not(tmp_path):
+    stacks(tmp_path / "stacks", patients(tmp_path / "folders"))
+    want = data.segmentation(tmp_path / "stacks").sha256
+    for file in (tmp_path / "stacks").glob("*.png"):
+        (tmp_path / "stacks" / f"._{file.name}").write_bytes(b"what macOS keeps beside a file")
+        file.rename(file.with_suffix(".PNG"))
+    assert data.segmentation(tmp_path / "stacks").sha256 == want
 
 
 def test_the_folder_above_one_folder_of_stacks_will_do(tmp_path):

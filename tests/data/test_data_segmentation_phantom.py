@@ -78,6 +78,10 @@ def test_the_picture_is_a_head_on_black_with_structure():
     [
         ("phantom:40", "'40' is neither <patients>x<slices> nor"),
         ("phantom:axb", "'axb' is neither"),
+        ("phantom:³x6", "'³x6' is neither"),
+        ("phantom:3x٦", "'3x٦' is neither"),
+        ("phantom:3x" + "9" * 5000, "is not a number"),
+        ("phantom:patients=³", "'³' is not a number"),
         ("phantom:4x4,contrst=0.2", "'contrst' is not a setting; did you mean 'contrast'"),
         ("phantom:contrast=much", "'much' is not a number"),
         ("phantom:contrast=0.9", "'?contrast'? = 0.9"),

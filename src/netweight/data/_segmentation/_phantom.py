@@ -60,8 +60,8 @@ def settings_of(text: str) -> PhantomSettings:
         patients, times, slices = part.partition("x")
         if equals:
             values[key.strip()] = _number(value, part)
-        elif times and patients.isdigit() and slices.isdigit():
-            values |= {"patients": int(patients), "slices": int(slices)}
+        elif times and f"{patients}{slices}".isascii() and patients.isdigit() and slices.isdigit():
+            values |= {"patients": _number(patients, part), "slices": _number(slices, part)}
         else:
             raise SettingsError(f"phantom:{text}: {part!r} is neither <patients>x<slices> nor <setting>=<number>")
     return parse(PhantomSettings, values, f"phantom:{text}")

@@ -14,6 +14,11 @@ from netweight.errors import DataError, nearest
 
 PLACE = "netweight.data._segmentation"
 PHANTOM = "phantom"
+ANYONES = (
+    "pairs",
+    "stacked",
+    "nifti",
+)  # kinds of everyone's own slices, as they are offered; others are of one data set each
 
 
 def segmentation(source: str | Path, *, size: int | None = None, seed: int = 0) -> Segmentation:
@@ -35,6 +40,10 @@ def segmentation(source: str | Path, *, size: int | None = None, seed: int = 0) 
     if size is not None and size < 1:
         raise DataError(f"size = {size}: a picture has at least 1 pixel along a side")
     name = str(source)
+    if not name:
+        raise DataError(
+            f"the name of the slices is empty; give a path (. is this folder), or one of {', '.join(segmentations())}"
+        )
     if name == PHANTOM or name.startswith(f"{PHANTOM}:"):
         return phantom(settings_of(name.partition(":")[2]), size=size, seed=seed)
     kind, path = _found(name)
@@ -84,8 +93,9 @@ def _reader(path: Path) -> ModuleType:
     able = [kind for kind in _kinds() if kind.recognises(path)]
     if len(able) == 1:
         return able[0]
-    known = "; ".join(kind.SUMMARY for kind in _kinds())
     if not able:
+        others = (name for name in registry.names(PLACE) if name not in ANYONES)
+        known = "; ".join(registry.find(PLACE, name).SUMMARY for name in (*ANYONES, *others))
         raise DataError(f"{path} holds no slices with masks that are known here. What is read: {known}")
     found = " and ".join(kind.SUMMARY for kind in able)
     raise DataError(f"{path} holds {found}; give a folder with one kind")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from netweight.data._corpus import read_text
-from netweight.data._segmentation import _pictures
+from netweight.data._segmentation import _files, _pictures
 from netweight.data._segmentation._collect import Slice, site_of
 from netweight.errors import DataError
 
@@ -35,9 +35,9 @@ def read(path: Path) -> Iterator[Slice]:
         raise DataError(f"{path} holds {len(homes)} folders of stacked images; give one of them: {named}")
     home = homes[0]
     index = _index(home / "index.json")
-    _check_files(home, set(index))
+    files = _files_of(home, set(index))
     for patient in sorted(index):
-        yield from _slices(home, patient, index[patient])
+        yield from _slices(files[patient], files[f"{patient}{_files.MASK}"], patient, index[patient])
 
 
 def _homes(path: Path) -> list[Path]:
@@ -71,20 +71,20 @@ def _index(path: Path) -> dict[str, dict[str, Any]]:
     return table
 
 
-def _check_files(path: Path, patients: set[str]) -> None:
-    """Every picture is in the index, and every patient of the index has both pictures."""
-    found = {file.stem for file in path.iterdir() if file.suffix.lower() in SUFFIXES}
-    asked = patients | {f"{patient}_mask" for patient in patients}
-    if found != asked:
-        missing, more = sorted(asked - found), sorted(found - asked)
+def _files_of(path: Path, patients: set[str]) -> dict[str, Path]:
+    """Every picture by its name: all are in the index, and every patient of the index has both pictures."""
+    pictures = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    found = {key.name: file for key, file in _files.by_name(pictures, SUFFIXES).items()}
+    asked = patients | {f"{patient}{_files.MASK}" for patient in patients}
+    if found.keys() != asked:
+        missing, more = sorted(asked - found.keys()), sorted(found.keys() - asked)
         said = [f"{len(missing)} missing ({', '.join(missing[:3])})"] if missing else []
         said += [f"{len(more)} that the index does not know ({', '.join(more[:3])})"] if more else []
         raise DataError(f"images and masks do not pair up with {path / 'index.json'}: {' and '.join(said)}")
+    return found
 
 
-def _slices(path: Path, patient: str, row: dict[str, Any]) -> Iterator[Slice]:
-    file = next(path / f"{patient}{suffix}" for suffix in SUFFIXES if (path / f"{patient}{suffix}").exists())
-    drawn = path / f"{patient}_mask.png"
+def _slices(file: Path, drawn: Path, patient: str, row: dict[str, Any]) -> Iterator[Slice]:
     image, mask = _pictures.image(file, str(file)), _pictures.mask(drawn, str(drawn))
     if image.shape[:2] != mask.shape:
         raise DataError(
@@ -93,7 +93,9 @@ def _slices(path: Path, patient: str, row: dict[str, Any]) -> Iterator[Slice]:
     images, masks = _cut(image, row, file), _cut(mask, row, drawn)
     numbers = row.get("slice_numbers", list(range(1, len(images) + 1)))
     if not isinstance(numbers, list) or len(numbers) != len(images) or not all(isinstance(n, int) for n in numbers):
-        raise DataError(f"{path / 'index.json'}: {patient} has {len(images)} slices, but slice_numbers = {numbers!r}")
+        raise DataError(
+            f"{file.with_name('index.json')}: {patient} has {len(images)} slices, but slice_numbers = {numbers!r}"
+        )
     site = str(row.get("institution", site_of(patient)))
     for number, one, its_mask in zip(numbers, images, masks, strict=True):
         yield Slice(patient, site, number, f"{patient}_{number}", one, its_mask, f"{file}, slice {number}")
@@ -103,6 +105,10 @@ def _cut(tall: np.ndarray, row: dict[str, Any], file: Path) -> np.ndarray:
     """(n R, R, ...) as (n, R, R, ...)."""
     height, width = tall.shape[:2]
     count = height // width
+    if not isinstance(row.get("slices", count), int):
+        raise DataError(
+            f"{file.with_name('index.json')}: slices = {json.dumps(row['slices'])} of {file.stem} is no whole number"
+        )
     if height % width or count != row.get("slices", count):
         raise DataError(
             f"{file} is {height} x {width} pixels: {height / width:g} square slices, where index.json says "
