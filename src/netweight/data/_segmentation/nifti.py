@@ -5,8 +5,8 @@ from front to back. Intensities become 0 to 255: zero is the lowest, 255 the 99.
 The patient is the folder's name, or the file's where it lies in none; a folder above the patient's is its site, unless the id says it itself.
 
 A mask lies where its image lies: by their affines no voxel may be more than a tenth of a voxel from the one that it is taken for, along any
-axis. That is far more than an affine loses by its rounding to float32 or to a quaternion (some thousandths), and far less than the half
-from which on a voxel belongs to its neighbour. The same voxels stored in another order are the same grid.
+axis. That is far more than an affine loses as float32, more than all but a few of a hundred lose as a quaternion, and far less than the
+half from which on a voxel belongs to its neighbour. The same voxels stored in another order are the same grid.
 """
 
 from __future__ import annotations
