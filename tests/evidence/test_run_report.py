@@ -13,7 +13,7 @@ import pytest
 
 from evidence.conftest import against, claim
 from evidence.test_report import HOSTILE, Page
-from netweight.claim import Comparison
+from netweight.claim import Claim, Comparison
 from netweight.errors import EvidenceError
 from netweight.evidence import Gallery, Looked, RunInput, gallery, headings, run_report
 from netweight.evidence._run_layers import layers, pattern
@@ -102,7 +102,8 @@ def made(name: str, recipe: str, reference: str = "", **more) -> RunInput:
         "wgrad_g": operand | {"rounding": "stochastic", "hadamard": True},
         "dgrad_w": "forward",
     }
-    given = {"name": name, "title": title, "claims": claims, "training": training(recipe), "recipe": table, "recipe_toml": "seed = 2026\n",
+    given = {"name": name, "title": title, "claims": claims, "test_sha256": DATA["sha256"],
+             "reference": reference, "training": training(recipe), "recipe": table, "recipe_toml": "seed = 2026\n",
              "arithmetic": {"summary": f"the row {recipe}", "operands": {} if recipe == "baseline" else operands, "learned": None},
              "weights_bytes": 2_000_000, "patients": PATIENTS, "looked": looked(recipe), "recomputed": 0.8}  # fmt: skip
     return RunInput(**(given | more))
@@ -228,6 +229,63 @@ def test_drawings_tell_in_words_what_they_show(text: str):
 def test_one_run_alone_is_compared_with_nothing():
     text = Page(html([made("base", "baseline")], [pictures("swin baseline")])).text
     assert "not compared" not in text and "reference" not in text[: text.index("All claims")]
+
+
+def elsewhere(run: RunInput, name: str, sha256: str, times: float) -> list[Claim]:
+    """The run's claims as if about other slices, with other values."""
+    data = {"source": name, "split": "all", "sha256": sha256}
+    keys = ("value", "low", "high")
+    return [replace(c, data=data, comparison=None, **{k: getattr(c, k) * times for k in keys}) for c in run.claims]
+
+
+def test_a_card_is_about_the_run_s_own_test_whatever_was_measured_first(runs):
+    other = [replace(c, command="netweight evaluate base --data other") for c in elsewhere(runs[0], "other", "9" * 64, 0.5)]  # fmt: skip
+    text = Page(html([replace(runs[0], claims=other + runs[0].claims)])).text
+    card = text[: text.index("What it finds")]
+    assert "AUPRC 80.0 %" in card and "AUPRC 40.0 %" not in card and "as claimed" not in text
+    assert text.index("Test slices of swin baseline. SHA-256 dddd") < text.index("Other slices than the own test of")
+    origin = text[text.index("Recipe and command") : text.index("All claims")]
+    assert "train base.toml" in origin and "--data other" not in origin
+    assert "AUPRC not measured" in Page(html([replace(runs[0], claims=other)])).text
+
+
+def test_the_reference_is_one_of_those_that_share_the_test_slices(runs):
+    alone = made("alone", "int4")
+    apart = [replace(c, data=c.data | {"sha256": "9" * 64}) for c in alone.claims]
+    text = Page(html([replace(alone, claims=apart, test_sha256="9" * 64), *runs])).text
+    assert "paired where test slices are the same: swin nvfp4-2d-rht-sr with swin baseline, swin int4 with none" in text
+    assert text[: text.index("What it finds")].count("AUPRC 80.0 %") == 3 and "AUPRC not measured" not in text
+    assert "the difference from swin baseline on the same slices" in text
+    measures = text[text.index("What it finds") : text.index("Found and missed")]
+    alone_, shared = measures.split("lgg-mri/test of swin baseline, swin nvfp4-2d-rht-sr ")
+    assert "lgg-mri/test of swin int4 Test slices of swin int4. SHA-256 999999999999. measure swin int4 AUPRC" in alone_
+    assert "differences are from swin baseline, the reference. SHA-256 dddddddddddd." in shared
+    assert "the reference itself" not in alone_ and "swin int4" not in shared and "not measured" not in measures
+    assert "over the reference's lgg-mri/test, higher is better the reference itself 0.975" in shared
+
+
+def test_runs_that_share_no_test_slices_are_said_to_be_paired_with_none(runs):
+    apart = [replace(c, data=c.data | {"sha256": "9" * 64}, comparison=None) for c in runs[1].claims]
+    text = Page(html([runs[0], replace(runs[1], claims=apart, test_sha256="9" * 64, reference="")])).text
+    assert "not paired, as no two have the same test slices" in text and "Below stands" not in text
+
+
+def test_what_was_compared_with_a_run_that_is_not_on_the_page_names_it(runs):
+    ratio = replace(runs[1].claims[-1], settings={"run": {"reference": "elsewhere"}})
+    pair = replace(against(-0.02, -0.03, -0.01, None), reference="elsewhere")
+    claims = [*(replace(c, comparison=pair) for c in runs[1].claims[:-1]), ratio]
+    text = Page(html([replace(runs[1], claims=claims, reference="")])).text
+    assert "over that of elsewhere" in text and "(−3.0 to −1.0) against elsewhere" in text
+    assert "worse" not in text[: text.index("What it finds")], "a card has no room for whom"
+
+
+def test_a_remark_stands_once_and_names_the_slices_that_it_is_about(runs):
+    noted = [replace(c, note=note) for c, note in zip(runs[0].claims, ["few; odd", "few"] * 4, strict=True)]
+    other = [replace(c, note="few; dim") for c in elsewhere(runs[0], "other", "9" * 64, 0.5)]
+    text = Page(html([replace(runs[0], claims=other + noted)])).text
+    shown = text[: text.index("All claims")]
+    assert "! few. " in shown and "! on lgg-mri/test: odd." in shown and "! on other/all: dim." in shown
+    assert [shown.count(f"{word}.") for word in ("few", "odd", "dim")] == [1, 1, 1]
 
 
 def test_without_slices_the_page_says_what_is_not_there(runs):

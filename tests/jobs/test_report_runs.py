@@ -161,6 +161,36 @@ def test_runs_of_other_test_slices_are_not_compared(runs, tmp_path: Path):
     assert one.title == two.title and "vit baseline (base)" in text
 
 
+def test_each_run_is_paired_with_the_first_of_those_that_share_its_test_slices(runs, tmp_path: Path):
+    split = {"shares": [0.5, 0.25, 0.25], "seed": 1}
+    other = trained(tmp_path / "other", "baseline", data={"size": 32, "split": split})
+    made, _ = _run_evidence.inputs_of([other, *runs], silent)
+    assert [run.reference for run in made] == ["", "", "vit baseline (base)"]
+    assert made[0].test_sha256 != made[1].test_sha256 == made[2].test_sha256
+    assert all(len(run.on_own_test()) == len(run.claims) for run in made)
+    text = netweight.report([other, *runs], out=tmp_path / "x.html").read_text()
+    assert text.count("the reference itself") == 1, "the ratio to itself"
+
+
+def test_claims_about_other_slices_are_neither_paired_nor_held_against_predictions(runs, copied):
+    folder = copied()
+    own = read_claims(folder / "claims.jsonl")
+    data = {"source": "other", "split": "all", "sha256": "9" * 64}
+    other = [replace(claim, data=data, value=claim.value and claim.value / 2) for claim in own]
+    kept = replace(own[0], metric="auprc_ratio", value=7.0)
+    write_claims(folder / "claims.jsonl", [*other, *own, kept])
+    made, _ = _run_evidence.inputs_of([runs[1], folder], silent)
+    ours = [claim for claim in made[1].claims if claim.data["sha256"] != "9" * 64]
+    assert made[1].on_own_test() == ours and {claim.metric for claim in ours} == {claim.metric for claim in own} | {
+        "auprc_ratio"
+    }
+    assert [claim.value for claim in ours if claim.metric == "auprc_ratio"] != [7.0], "it was beside another reference"
+    assert [replace(c, subject="") for c in made[1].claims if c not in ours] == [replace(c, subject="") for c in other]
+    assert made[1].recomputed == pytest.approx(next(c.value for c in own if c.metric == "auprc"), abs=1e-6)
+    (alone,), _ = _run_evidence.inputs_of([folder], silent)
+    assert [claim.value for claim in alone.claims if claim.metric == "auprc_ratio"] == [7.0]
+
+
 def test_without_its_data_a_page_has_no_pictures_and_says_so(copied, tmp_path: Path):
     text = netweight.report(copied(data={"given": "nowhere"}), out=tmp_path / "x.html").read_text()
     assert "no segmentation data named" in text and "There are no pictures" in text and "<img" not in text

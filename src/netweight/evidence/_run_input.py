@@ -46,6 +46,8 @@ class RunInput:
     Attributes:
       name: of its folder. title: of its recipe.
       claims: about this run, paired with the reference where that could be.
+      test_sha256: of its own test slices, as claims name them in ``data``; "" where that is not known.
+      reference: the heading of the run that it is paired with on these; "" for the reference itself, and where there is none.
       training: as ``train`` left it: ``data``, ``split``, ``history``, ``layers``, ``packed``, ``environment``, ``seconds``.
       recipe: its tables ``net``, ``qat``, ``data``, ``training``, and ``seed``.
       arithmetic: ``summary``, and ``operands``: by role ``format``, ``rounding``, ``hadamard``, ``rule``, or "forward" for
@@ -59,15 +61,21 @@ class RunInput:
     name: str
     title: str
     claims: list[Claim]
+    test_sha256: str
     training: Mapping[str, Any]
     recipe: Mapping[str, Any]
     recipe_toml: str
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
     weights_bytes: int = 0
     patients: Mapping[str, tuple[str, ...]] | None = None
     looked: Looked | None = None
     missing: str = ""
     recomputed: float | None = None
+
+    def on_own_test(self) -> list[Claim]:
+        """The claims about its own test slices."""
+        return [claim for claim in self.claims if claim.data.get("sha256") == self.test_sha256]
 
 
 def check(runs: Sequence[RunInput]) -> None:
@@ -85,8 +93,3 @@ def headings(named: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         (title or name) if titles[title or name] == 1 else name if title in ("", name) else f"{title} ({name})"
         for name, title in named
     )
-
-
-def claims_by_heading(runs: Sequence[RunInput]) -> dict[str, list[Claim]]:
-    """Every run's claims under its heading, the reference's first."""
-    return {heading: run.claims for heading, run in zip(headings([(r.name, r.title) for r in runs]), runs, strict=True)}

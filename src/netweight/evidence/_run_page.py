@@ -10,12 +10,9 @@ from typing import Any
 from netweight.evidence._numbers import duration, number, percent, quantity, short_hash
 from netweight.evidence._page import Facts, facts
 from netweight.evidence._run_input import PARTS, ROLES, RunInput
-from netweight.evidence._table import VerdictTable
+from netweight.evidence._run_tested import Tested, own_auprc
 from netweight.evidence._words import Cell, Tone, metric_name
 
-PRIMARY = (
-    "auprc", "auprc_ratio", "pixel_recall", "pixel_f2", "patient_dice", "lesion_recall", "false_lesions_per_slice", "pixel_ece",
-)  # fmt: skip
 TOLD_APART = 1e-3  # by which recomputed predictions may differ in AUPRC before the page says so
 
 
@@ -29,7 +26,7 @@ class RunCard:
     net: str
     trained: str
     packed: str
-    verdict: Cell  # of the same metric, against the reference
+    verdict: Cell | None  # of the same metric, against the reference
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,8 @@ class RunView:
     notes: tuple[str, ...]
 
 
-def cards(runs: Sequence[RunInput], titles: Sequence[str], table: VerdictTable) -> tuple[RunCard, ...]:
-    row = next((row for row in table.rows if row.label == metric_name("auprc")), None)
-    return tuple(_card(run, title, table, row) for run, title in zip(runs, titles, strict=True))
+def cards(runs: Sequence[RunInput], titles: Sequence[str], sets: Sequence[Tested]) -> tuple[RunCard, ...]:
+    return tuple(_card(run, title, own_auprc(sets, title)) for run, title in zip(runs, titles, strict=True))
 
 
 def splits(runs: Sequence[RunInput], titles: Sequence[str]) -> tuple[SplitView, ...]:
@@ -83,27 +79,20 @@ def phantoms(runs: Sequence[RunInput], titles: Sequence[str]) -> str:
     return f"Phantom data:{who} the pictures are computed, not taken. Nothing on this page says how well a net finds lesions in patients."
 
 
-def remarks(runs: Sequence[RunInput]) -> tuple[str, ...]:
-    """What must be known about the intervals of the measures that decide, each remark once."""
-    own = [c for run in runs for c in run.claims if c.metric in PRIMARY and not c.metric.endswith("_ratio")]
-    return tuple(dict.fromkeys(claim.note for claim in own if claim.note and claim.value is not None))
-
-
 def views(runs: Sequence[RunInput], titles: Sequence[str]) -> tuple[RunView, ...]:
     return tuple(_view(run, title) for run, title in zip(runs, titles, strict=True))
 
 
-def _card(run: RunInput, title: str, table: VerdictTable, row: Any) -> RunCard:
-    cell = Cell("not measured", tone="missing") if row is None else row.cells[table.subjects.index(title)]
+def _card(run: RunInput, title: str, cell: Cell) -> RunCard:
     net, history = run.recipe["net"], run.training["history"]
     seconds = run.training.get("seconds")
     passes = len(history.get("rows") or [])
     trained = f"{passes} {'pass' if passes == 1 else 'passes'}, best after pass {history.get('best')}; {history.get('ended') or 'end not recorded'}"
     trained += f"; took {duration(seconds)}" if isinstance(seconds, int | float) else ""
     arithmetic = f"arithmetic {run.recipe['qat']['use']}, seed {run.recipe['seed']}"
-    return RunCard(
-        title, metric_name("auprc"), cell, f"{net['use']} {net['size']}, {arithmetic}", trained, _sizes(run), cell
-    )
+    net_words = f"{net['use']} {net['size']}, {arithmetic}"
+    verdict = cell if run.reference and cell.verdict else None
+    return RunCard(title, metric_name("auprc"), cell, net_words, trained, _sizes(run), verdict)
 
 
 def _sizes(run: RunInput) -> str:
@@ -164,7 +153,7 @@ def _view(run: RunInput, title: str) -> RunView:
         "sizes": _sizes(run),
         "trained on": found.get("environment"),
     }
-    command = next((claim.command for claim in run.claims if claim.command), "")
+    command = next((claim.command for claim in (*run.on_own_test(), *run.claims) if claim.command), "")
     return RunView(
         title,
         str(run.arithmetic.get("summary") or "not recorded"),
@@ -204,7 +193,7 @@ def _parity(packed: Mapping[str, Any]) -> tuple[str, Tone]:
 
 def _notes(run: RunInput) -> tuple[str, ...]:
     notes = [f"No pictures, diagnostics and paired differences: {run.missing}."] if run.missing else []
-    claim = next((claim for claim in run.claims if claim.metric == "auprc" and claim.value is not None), None)
+    claim = next((claim for claim in run.on_own_test() if claim.metric == "auprc" and claim.value is not None), None)
     if claim is not None and claim.value is not None and run.recomputed is not None:
         gap = abs(run.recomputed - claim.value)
         if gap > TOLD_APART:

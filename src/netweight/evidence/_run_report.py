@@ -6,7 +6,6 @@ It needs no network and no script, and is the same bytes for the same inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -14,17 +13,17 @@ from markupsafe import Markup
 from netweight.evidence import _page, _plots, _run_page, _run_plots
 from netweight.evidence._overlay import FOUND, THRESHOLD, Gallery
 from netweight.evidence._report import templates, written
-from netweight.evidence._run_input import ROLES, Looked, RunInput, check, claims_by_heading
+from netweight.evidence._run_input import ROLES, Looked, RunInput, check, headings
 from netweight.evidence._run_layers import layers
+from netweight.evidence._run_tested import pairing, remarks, tested
 from netweight.evidence._svg import SERIES
-from netweight.evidence._table import VerdictTable, key_of, verdict_table
 
 
 def run_report(runs: Sequence[RunInput], galleries: Sequence[Gallery], out: Path) -> Path:
     """Write one page about training runs; an existing file is replaced in one go.
 
     Args:
-      runs: the first is the reference of those that share its test slices.
+      runs: in the order of their columns.
       galleries: pictures of test slices, one for each group of runs that share them.
       out: the file to write, usually ``report.html``.
     Returns:
@@ -38,23 +37,25 @@ def run_report(runs: Sequence[RunInput], galleries: Sequence[Gallery], out: Path
 
 def html(runs: Sequence[RunInput], galleries: Sequence[Gallery] = ()) -> str:
     """The page as text."""
-    claims = claims_by_heading(runs)
-    titles = tuple(claims)
-    first, others = _tables(claims)
+    titles = headings([(run.name, run.title) for run in runs])
+    claims = {title: run.claims for title, run in zip(titles, runs, strict=True)}
+    sets = tested(runs, titles)
+    references = [one.reference for one in sets if one.reference]
+    views = _run_page.views(runs, titles)
     known = _page.environments_of([claim for run in runs for claim in run.claims])
     looked = {title: (n, run.looked) for n, (title, run) in enumerate(zip(titles, runs, strict=True)) if run.looked}
     sections = {
         "heading": titles[0] if len(runs) == 1 else f"{len(runs)} runs",
-        "reference": titles[0],
+        "references": references,
         "many": len(runs) > 1,
+        "pairing": pairing(sets, titles),
         "sources": ", ".join(dict.fromkeys(str(run.training["data"].get("source") or "unnamed data") for run in runs)),
         "phantom": _run_page.phantoms(runs, titles),
-        "cards": _run_page.cards(runs, titles, first),
+        "cards": _run_page.cards(runs, titles, sets),
         "splits": _run_page.splits(runs, titles),
-        "table": first,
-        "others": others,
-        "remarks": _run_page.remarks(runs),
-        "notes": [(title, note) for title, view in zip(titles, _run_page.views(runs, titles), strict=True) for note in view.notes],
+        "tested": sets,
+        "remarks": remarks(sets),
+        "notes": [(view.title, note) for view in views for note in view.notes],
         "galleries": galleries,
         "threshold": THRESHOLD,
         "least_found": FOUND,
@@ -66,32 +67,11 @@ def html(runs: Sequence[RunInput], galleries: Sequence[Gallery] = ()) -> str:
         "attention": Markup(_run_plots.attention_plot(looked, "attention")),
         "attentive": [one for one in _plots.legend(titles) if one.subject in looked and looked[one.subject][1].attention],
         "oscillating": [(t, words) for t, run in zip(titles, runs, strict=True) if (words := _run_page.oscillating(run))],
-        "runs": _run_page.views(runs, titles),
-        "claims": _page.claim_views(claims, titles[0], known),
+        "runs": views,
+        "claims": _page.claim_views(claims, references[0] if len(sets) == len(references) == 1 else "", known),
         "environments": known,
     }  # fmt: skip
     return templates().get_template("runs.html").render(sections)
-
-
-def _tables(claims) -> tuple[VerdictTable, VerdictTable]:
-    """The measures that decide, in their order, and all others."""
-    place = {metric: n for n, metric in enumerate(_run_page.PRIMARY)}
-    chosen, rest = (
-        {
-            title: sorted((c for c in found if (c.metric in place) is primary), key=lambda c: place.get(c.metric, 0))
-            for title, found in claims.items()
-        }
-        for primary in (True, False)
-    )
-    return _ordered(chosen, place), verdict_table(rest)
-
-
-def _ordered(claims, place: dict[str, int]) -> VerdictTable:
-    """Rows in the order of the measures, also where a run that comes later is the only one that has one."""
-    table = verdict_table(claims)
-    keys = list(dict.fromkeys(key_of(claim) for found in claims.values() for claim in found))
-    rows = sorted(zip(keys, table.rows, strict=True), key=lambda pair: place.get(pair[0][0], 0))
-    return replace(table, rows=tuple(row for _, row in rows))
 
 
 def _histories(runs: Sequence[RunInput], titles: Sequence[str]) -> list[tuple[str, Markup, str]]:

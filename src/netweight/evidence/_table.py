@@ -33,9 +33,10 @@ class VerdictTable:
     rows: tuple[MetricRow, ...]
 
 
-def verdict_table(claims_by_subject: Mapping[str, Sequence[Claim]]) -> VerdictTable:
-    """A row for each metric and data set, a column for each subject; the first subject is the original.
+def verdict_table(claims_by_subject: Mapping[str, Sequence[Claim]], *, original: str | None = None) -> VerdictTable:
+    """A row for each metric and data set, a column for each subject.
 
+    The first subject is the original unless ``original`` names another, or with "" none: then each cell names what it was compared with.
     Claims are put side by side when metric, unit, settings and data are equal. Where a subject has no such claim,
     the cell says so.
     """
@@ -45,7 +46,8 @@ def verdict_table(claims_by_subject: Mapping[str, Sequence[Claim]]) -> VerdictTa
         for claim in claims:
             found.setdefault(key_of(claim), {}).setdefault(subject, []).append(claim)
     labels = _labels({key: next(iter(row.values()))[0] for key, row in found.items()})
-    original = subjects[0] if subjects else ""
+    if original is None:
+        original = next(iter(subjects), "")
     rows = [
         MetricRow(*labels[key], tuple(_cell(row, subject, original) for subject in subjects))
         for key, row in found.items()
@@ -99,6 +101,8 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
         by_definition = subject == original and any(_relative(claim) for found in row.values() for claim in found)
         return Cell("the reference itself" if by_definition else MISSING, tone="missing")
     claim, reference = claims[0], ours[0] if ours else None
+    if not original:
+        return _marked(_by_itself(claim), claims)
     cell = claim_cell(claim, original=reference.subject if reference else _reference(claim))
     if subject == original or claim.value is None:
         return _marked(cell, claims)
@@ -110,6 +114,13 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
     elif claim.comparison is None and reference is not None and not _relative(claim):
         cell = replace(cell, verdict="not compared")
     return _marked(cell, claims)
+
+
+def _by_itself(claim: Claim) -> Cell:
+    """The cell where no subject is the original."""
+    cell = claim_cell(claim)
+    over = claim.settings.get("run", {}).get("reference")
+    return replace(cell, difference=f"over that of {over}") if claim.metric.endswith("_ratio") and over else cell
 
 
 def _relative(claim: Claim) -> bool:

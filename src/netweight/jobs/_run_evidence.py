@@ -25,6 +25,7 @@ from netweight.jobs._runs import Run
 from netweight.progress import Progress
 from netweight.train import EVALUATED, Qat, Quantized, Shown
 
+OWN = "test"  # the part of its own slices that a run is tested on; other slices are tested on as a whole
 NEEDED = ("data", "split", "history", "layers", "packed", "weights_sha256", "image")
 
 
@@ -40,6 +41,8 @@ class _Known:
     net: nn.Module | None = None
     quantized: Quantized | None = None
     claims: list[Claim] = field(default_factory=list)
+    test_sha256: str = ""
+    reference: str = ""
     recomputed: float | None = None
 
 
@@ -87,7 +90,9 @@ def _found(run: Run, heading: str) -> _Known:
         known.slices, known.split = _runs.slices_of(run)
     except (DataError, CorruptError) as error:
         known.missing = f"its slices were not found as they were ({error})"
+        known.test_sha256 = next((str(c.data.get("sha256", "")) for c in claims if c.data.get("split") == OWN), "")
         return known
+    known.test_sha256 = _runs.masked(known.slices, known.split.test, OWN).sha256
     try:
         known.net, known.quantized = _runs.net_of(run)
     except (SettingsError, ModelError) as error:
@@ -98,11 +103,10 @@ def _found(run: Run, heading: str) -> _Known:
 
 def _groups(known: Sequence[_Known]) -> list[list[_Known]]:
     """Runs whose slices were found, those with the same test slices together."""
-    groups: dict[tuple[str, str], list[_Known]] = {}
+    groups: dict[str, list[_Known]] = {}
     for one in known:
-        if one.slices is not None and one.split is not None:
-            names = sorted(one.slices.names[n] for n in one.split.test)
-            groups.setdefault((one.slices.sha256, "\n".join(names)), []).append(one)
+        if one.slices is not None:
+            groups.setdefault(one.test_sha256, []).append(one)
     return list(groups.values())
 
 
@@ -118,12 +122,13 @@ def _compared(group: Sequence[_Known], progress: Progress) -> Gallery:
     masks, patients = slices.masks[rows], [slices.patients[n] for n in rows]
     many = len(group) > 1
     again = segmentation(
-        probabilities, masks, patients, reference=first.heading if many else None, source=slices.source, split="test",
+        probabilities, masks, patients, reference=first.heading if many else None, source=slices.source, split=OWN,
         sha256={one.heading: one.run.weights_sha256 for one in group}, seed=first.run.recipe.seed,
         ratios=("auprc",) if many else (), command=_command(group),
     )  # fmt: skip
     for one in group:
-        _pair(one, [claim for claim in again if claim.subject == one.heading])
+        one.reference = first.heading if one is not first else ""
+        _judged_again(one, [claim for claim in again if claim.subject == one.heading], paired=many)
     return evidence.gallery(probabilities, slices.images[rows], masks, [slices.names[n] for n in rows], patients)
 
 
@@ -135,19 +140,17 @@ def predicted(net: nn.Module, slices: Segmentation, rows: Sequence[int]) -> np.n
     return torch.cat([torch.sigmoid(logits[:, 0].float()) for logits in batches]).numpy()
 
 
-def _pair(one: _Known, again: Sequence[Claim]) -> None:
-    """Give each claim its comparison, and add those that exist only beside a reference."""
+def _judged_again(one: _Known, again: Sequence[Claim], *, paired: bool) -> None:
+    """Its claims about its own test slices with the comparisons of this page where it is paired, and those that only this page has."""
     again = [Claim.from_json(claim.to_json()) for claim in again]  # as claims read from a file
     made = {claim.metric: claim for claim in again}
     one.recomputed = made["auprc"].value
-    one.claims = [
-        replace(claim, comparison=made[claim.metric].comparison) if claim.metric in made else claim
-        for claim in one.claims
-    ] + [
-        replace(claim, data={**one.claims[0].data})
-        for claim in again
-        if claim.metric not in {known.metric for known in one.claims}
-    ]
+    own, rest = ([c for c in one.claims if (c.data.get("sha256") == one.test_sha256) is mine] for mine in (True, False))
+    if paired:  # what was kept may be beside another reference
+        own = [replace(c, comparison=made.get(c.metric, c).comparison) for c in own if not c.metric.endswith("_ratio")]
+    known = {claim.metric for claim in own}
+    data = own[0].data if own else {**again[0].data, "sha256": one.test_sha256}
+    one.claims = [*own, *(replace(claim, data=dict(data)) for claim in again if claim.metric not in known), *rest]
 
 
 def _input(one: _Known) -> RunInput:
@@ -158,6 +161,8 @@ def _input(one: _Known) -> RunInput:
         name=one.run.name,
         title=one.run.recipe.title,
         claims=one.claims,
+        test_sha256=one.test_sha256,
+        reference=one.reference,
         training={**one.run.training, "seconds": one.run.seconds},
         recipe=one.run.recipe.to_table(),
         recipe_toml=one.run.recipe.to_toml(),
