@@ -53,7 +53,7 @@ def test_slices_are_chosen_by_the_stated_rule():
     said, images, masks = case()
     shown = gallery({"a": said}, images, masks, list("wxyz"), list("PPQQ"))
     assert [(p.name, p.patient, p.why) for p in shown.pictures] == [
-        ("y", "Q", "most missed"), ("x", "P", "most missed"), ("w", "P", "best found"), ("z", "Q", "largest false alarm"),
+        ("y", "Q", "most missed"), ("x", "P", "most missed"), ("w", "P", "best found"), ("z", "Q", "most false pixels"),
     ]  # fmt: skip
     assert shown.nothing == () and shown.slices == 4
     assert shown.pictures[0].panels[0].words == "1 lesion: 0 found, 1 missed (64 pixels); 0 false alarms"
@@ -72,7 +72,26 @@ def test_a_slice_that_one_run_gets_wrong_is_shown_for_all():
 def test_a_rule_that_no_slice_fits_is_said():
     _, images, masks = case()
     shown = gallery({"a": masks.astype(np.float32)}, images, masks, list("wxyz"), list("PPQQ"))
-    assert shown.nothing == ("no lesion was missed", "there was no false alarm")
+    assert shown.nothing == (("most missed", "no lesion was missed"), ("most false pixels", "there was no false alarm"))
+
+
+def test_many_small_false_alarms_outrank_one_that_is_larger_than_each_of_them():
+    said, images, masks = case()
+    said[0, 13:32:2, 1:32:2] = 1  # 160 alarms of one pixel
+    shown = gallery({"a": said}, images, masks, list("wxyz"), list("PPQQ"))
+    false = next(p for p in shown.pictures if "most false pixels" in p.why)
+    assert false.name == "w" and "160 false alarms (160 pixels)" in false.panels[0].words
+
+
+def test_lesions_that_were_all_found_beside_false_alarms_contradict_no_sentence():
+    said, images, masks = case()
+    said = np.where(masks, np.float32(1), said)
+    said[:, 28:30, 28:30] = 1
+    shown = gallery({"a": said}, images, masks, list("wxyz"), list("PPQQ"))
+    assert shown.nothing == (
+        ("most missed", "no lesion was missed"),
+        ("best found", "there is none with lesions that were all found without a false alarm"),
+    )
 
 
 def colours(address: str) -> tuple[set[tuple[int, ...]], tuple[int, int], bytes]:

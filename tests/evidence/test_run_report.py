@@ -218,6 +218,11 @@ def test_every_picture_has_words_and_every_drawing_a_description(page: Page):
     assert all(a["role"] == "img" and a["aria-labelledby"] for a in drawings) and len(page.all("desc")) == len(drawings)
 
 
+def test_a_rule_that_no_slice_fits_is_said_in_full(runs):
+    shown = replace(pictures("swin baseline"), nothing=(("most missed", "no lesion was missed"),), slices=1)
+    assert "No picture of “most missed”: in 1 test slice no lesion was missed." in Page(html(runs, [shown])).text
+
+
 def test_drawings_tell_in_words_what_they_show(text: str):
     assert "validation loss from 1.1 to 0.4, lowest 0.3667 after pass 3" in text
     assert "forward, inputs: median 9.00 %, most 18.0 % at blocks.9.fc1" in text.replace("\u00a0", " ")

@@ -74,12 +74,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of runs that share their test slices; ``nothing`` are the rules that no slice fits."""
+    """Pictures of runs that share their test slices; ``nothing`` are the rules that no slice fits, and what is true of all slices then."""
 
     headings: tuple[str, ...]
     slices: int
     pictures: tuple[Picture, ...]
-    nothing: tuple[str, ...]
+    nothing: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ RULES = (
     Rule("most missed", "no lesion was missed", lambda m: float(m.missed_HW.sum())),
     Rule(
         "best found",
-        "in no slice were all lesions found",
+        "there is none with lesions that were all found without a false alarm",
         lambda m: m.dice if m.found and not m.missed and not m.false else 0.0,
     ),
-    Rule("largest false alarm", "there was no false alarm", lambda m: float(m.false_HW.sum())),
+    Rule("most false pixels", "there was no false alarm", lambda m: float(m.false_HW.sum())),
 )
 
 
@@ -120,7 +120,7 @@ def gallery(
     nothing = []
     for rule in RULES:
         fits = {heading: _first(rule, found, 2 if len(marks) == 1 else 1) for heading, found in marks.items()}
-        nothing += [] if any(fits.values()) else [rule.none]
+        nothing += [] if any(fits.values()) else [(rule.words, rule.none)]
         for heading, numbers in fits.items():
             for number in numbers:
                 chosen.setdefault(number, {}).setdefault(rule.words, []).append(heading)
