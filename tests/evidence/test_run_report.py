@@ -333,6 +333,16 @@ def test_training_that_failed_at_once_has_no_drawing(runs):
     history = {"rows": [], "best": 0, "steps": 0, "ended": "not finite at step 1, in pass 1: first the loss"}
     text = Page(html([replace(runs[0], training={**runs[0].training, "history": history})])).text
     assert "no pass was finished. not finite at step 1" in text
+    card = text[: text.index("What it finds")]
+    assert "✕ not trained: these are the weights it began with AUPRC 80.0 %" in card
+    assert "0 passes; not finite at step 1" in card
+
+
+def test_training_that_failed_later_is_said_on_the_card(runs):
+    history = {**runs[0].training["history"], "diverged": True}
+    text = Page(html([replace(runs[0], training={**runs[0].training, "history": history}), runs[1]])).text
+    assert text.count("✕ training diverged: these are the weights of pass 3 AUPRC") == 1
+    assert "✕ " not in Page(html(runs)).text, "neither of the others failed"
 
 
 def test_what_limits_the_intervals_stands_below_the_measures_once(runs):

@@ -21,6 +21,7 @@ class RunCard:
     """One run at a glance."""
 
     title: str
+    failed: str  # what is wrong with the weights themselves; "" where training went as asked
     metric: str
     value: Cell
     net: str
@@ -86,13 +87,25 @@ def views(runs: Sequence[RunInput], titles: Sequence[str]) -> tuple[RunView, ...
 def _card(run: RunInput, title: str, cell: Cell) -> RunCard:
     net, history = run.recipe["net"], run.training["history"]
     seconds = run.training.get("seconds")
-    passes = len(history.get("rows") or [])
-    trained = f"{passes} {'pass' if passes == 1 else 'passes'}, best after pass {history.get('best')}; {history.get('ended') or 'end not recorded'}"
+    kept = f", best after pass {history['best']}" if history.get("best") else ""
+    trained = f"{passes(history)}{kept}; {history.get('ended') or 'end not recorded'}"
     trained += f"; took {duration(seconds)}" if isinstance(seconds, int | float) else ""
     arithmetic = f"arithmetic {run.recipe['qat']['use']}, seed {run.recipe['seed']}"
     net_words = f"{net['use']} {net['size']}, {arithmetic}"
     verdict = cell if run.reference and cell.verdict else None
-    return RunCard(title, metric_name("auprc"), cell, net_words, trained, _sizes(run), verdict)
+    return RunCard(title, _failed(history), metric_name("auprc"), cell, net_words, trained, _sizes(run), verdict)
+
+
+def passes(history: Mapping[str, Any]) -> str:
+    """``"1 pass"``, ``"5 passes"``: how many were finished."""
+    count = len(history.get("rows") or [])
+    return f"{count} {'pass' if count == 1 else 'passes'}"
+
+
+def _failed(history: Mapping[str, Any]) -> str:
+    if not history.get("best"):
+        return "not trained: these are the weights it began with"
+    return f"training diverged: these are the weights of pass {history['best']}" if history.get("diverged") else ""
 
 
 def _sizes(run: RunInput) -> str:
