@@ -143,6 +143,10 @@ def test_the_page_needs_no_network_and_no_script(page: Page, text: str):
     assert len(page.all("h1")) == 1
 
 
+def test_what_lies_beyond_the_edge_of_a_table_casts_a_shadow_that_scrolling_to_the_end_covers(text: str):
+    assert re.search(r"\.scroll \{ background: [^}]* local, [^}]*var\(--shade\)[^}]* scroll,", text)
+
+
 def test_ids_are_unique_and_references_find_one(page: Page):
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids))
@@ -350,6 +354,25 @@ def test_what_limits_the_intervals_stands_below_the_measures_once(runs):
     noted = [replace(run, claims=[replace(c, note=note) for c in run.claims]) for run in runs]
     text = Page(html(noted)).text
     assert text[: text.index("All claims, and")].count(note) == 1
+
+
+def test_a_note_that_is_about_several_runs_stands_once(runs):
+    text = Page(html([replace(run, looked=None, missing="gone") for run in runs])).text
+    assert (
+        text.count("swin baseline, swin nvfp4-2d-rht-sr: No pictures, diagnostics and paired differences: gone.") == 1
+    )
+    assert text.count("No pictures, diagnostics") == 1
+
+
+def test_the_claims_of_all_runs_have_a_heading_of_their_own(text: str):
+    assert "<h2>All claims, and how to measure each again</h2>" in text.replace(' id="claims"', "")
+    assert "<summary>17 claims of 2 runs</summary>" in text
+
+
+def test_one_pass_is_no_passes(runs):
+    history = {**runs[0].training["history"], "rows": runs[0].training["history"]["rows"][:1], "best": 1}
+    text = html([replace(runs[0], training={**runs[0].training, "history": history})])
+    assert "1 pass, best after pass 1" in text and "1 pass. Training loss" in text and "1 passes" not in text
 
 
 def test_layers_whose_names_differ_in_numbers_share_a_row(runs):

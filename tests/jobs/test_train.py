@@ -321,7 +321,8 @@ def test_the_command_line_trains_and_shows_what_was_measured(tmp_path, capsys):
     )
     assert main(["train", str(recipe), "--data", PHANTOM, "--out", str(tmp_path / "run"), "--threads", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "auprc on phantom" in shown and "all passes done" in shown and "vit 500k, baseline" in shown
+    assert "run: 1 pass, the best 1 (all passes done)" in " ".join(shown.split())
+    assert "auprc on phantom" in shown and "vit 500k, baseline" in shown
     assert "not packed: its weights are not rounded" in " ".join(shown.split())
     assert main(["train", str(recipe), "--data", "nowhere", "--out", str(tmp_path / "other")]) == 2
     assert "no segmentation data named 'nowhere'" in capsys.readouterr().err

@@ -273,8 +273,9 @@ def _speed(speed: Speed | None) -> str:
 
 def _run(run: Run) -> RenderableType:
     history = run.training["history"]
+    passes = len(history["rows"])
     head = Text(
-        f"{run.name}: {len(history['rows'])} passes, the best {history['best']} ({history['ended']}); "
+        f"{run.name}: {passes} {'pass' if passes == 1 else 'passes'}, the best {history['best']} ({history['ended']}); "
         f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}; {_how_packed(run)}"
     )
     alike = run.training["split"].get("equal", [])

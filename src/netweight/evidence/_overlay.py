@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from netweight.evidence._numbers import counted
+
 THRESHOLD = 0.5  # least probability of a predicted pixel
 FOUND = 0.1  # share of a lesion's pixels that must be predicted
 SIDE = 256  # pixels of a picture, about
@@ -46,10 +48,10 @@ class Marks:
     def words(self) -> str:
         """``"2 lesions: 1 found, 1 missed (31 pixels); 1 false alarm (12 pixels)"``."""
         lesions = self.found + self.missed
-        parts = [f"{_count(lesions, 'lesion')}: {self.found} found, {self.missed} missed" if lesions else "no lesion"]
-        parts[0] += f" ({_count(int(self.missed_HW.sum()), 'pixel')})" if self.missed else ""
-        pixels = f" ({_count(int(self.false_HW.sum()), 'pixel')})" if self.false else ""
-        return "; ".join([*parts, f"{_count(self.false, 'false alarm')}{pixels}"])
+        parts = [f"{counted(lesions, 'lesion')}: {self.found} found, {self.missed} missed" if lesions else "no lesion"]
+        parts[0] += f" ({counted(int(self.missed_HW.sum()), 'pixel')})" if self.missed else ""
+        pixels = f" ({counted(int(self.false_HW.sum()), 'pixel')})" if self.false else ""
+        return "; ".join([*parts, f"{counted(self.false, 'false alarm')}{pixels}"])
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,3 @@ def _first(rule: Rule, marks: Sequence[Marks], most: int) -> list[int]:
 def _labels(mask_HW: np.ndarray) -> tuple[np.ndarray, int]:
     labels, count = ndimage.label(mask_HW, TOUCHING)  # pyright: ignore[reportGeneralTypeIssues]
     return labels, int(count)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

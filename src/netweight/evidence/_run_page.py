@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from netweight.evidence._numbers import duration, number, percent, quantity, short_hash
+from netweight.evidence._numbers import counted, duration, number, percent, quantity, short_hash
 from netweight.evidence._page import Facts, facts
 from netweight.evidence._run_input import PARTS, ROLES, RunInput
 from netweight.evidence._run_tested import Tested, own_auprc
@@ -88,18 +88,12 @@ def _card(run: RunInput, title: str, cell: Cell) -> RunCard:
     net, history = run.recipe["net"], run.training["history"]
     seconds = run.training.get("seconds")
     kept = f", best after pass {history['best']}" if history.get("best") else ""
-    trained = f"{passes(history)}{kept}; {history.get('ended') or 'end not recorded'}"
+    trained = f"{counted(len(history.get('rows') or []), 'pass')}{kept}; {history.get('ended') or 'end not recorded'}"
     trained += f"; took {duration(seconds)}" if isinstance(seconds, int | float) else ""
     arithmetic = f"arithmetic {run.recipe['qat']['use']}, seed {run.recipe['seed']}"
     net_words = f"{net['use']} {net['size']}, {arithmetic}"
     verdict = cell if run.reference and cell.verdict else None
     return RunCard(title, _failed(history), metric_name("auprc"), cell, net_words, trained, _sizes(run), verdict)
-
-
-def passes(history: Mapping[str, Any]) -> str:
-    """``"1 pass"``, ``"5 passes"``: how many were finished."""
-    count = len(history.get("rows") or [])
-    return f"{count} {'pass' if count == 1 else 'passes'}"
 
 
 def _failed(history: Mapping[str, Any]) -> str:
@@ -198,10 +192,19 @@ def _parity(packed: Mapping[str, Any]) -> tuple[str, Tone]:
     if not slices:
         return "A packed net was written, but it is not recorded that it was compared with the simulation.", "warn"
     return (
-        f"The packed net gave the same logits as the net that was trained, to the bit, on {slices} training "
-        f"{'slice' if slices == 1 else 'slices'}; hash {short_hash(packed.get('sha256'))}.",
+        f"The packed net gave the same logits as the net that was trained, to the bit, on {counted(slices, 'training slice')}; "
+        f"hash {short_hash(packed.get('sha256'))}.",
         "good",
     )
+
+
+def notes(views: Sequence[RunView]) -> tuple[tuple[str, str], ...]:
+    """What cannot be left unsaid, each note once, with the runs it is about."""
+    about: dict[str, list[str]] = {}
+    for view in views:
+        for note in view.notes:
+            about.setdefault(note, []).append(view.title)
+    return tuple((", ".join(titles), note) for note, titles in about.items())
 
 
 def _notes(run: RunInput) -> tuple[str, ...]:

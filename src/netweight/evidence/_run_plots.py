@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from netweight.evidence._numbers import percent, visible
+from netweight.evidence._numbers import counted, percent, visible
 from netweight.evidence._plots import MARKERS
 from netweight.evidence._run_input import ROLES, Looked
 from netweight.evidence._svg import INK, SERIES, axes, drawing, inline, label, stacked
@@ -141,7 +141,7 @@ def _told(rows: Sequence[Mapping[str, Any]], best: int) -> str:
     first, last = rows[0], rows[-1]
     found = next((row for row in rows if row["epoch"] == best), last)
     return (
-        f"{len(rows)} passes. Training loss from {first['train']:.4g} to {last['train']:.4g}, validation loss from "
+        f"{counted(len(rows), 'pass')}. Training loss from {first['train']:.4g} to {last['train']:.4g}, validation loss from "
         f"{first['validation']:.4g} to {last['validation']:.4g}, lowest {found['validation']:.4g} after pass {best}. "
         f"Rate from {first['rate']:.3g} to {last['rate']:.3g}."
     )

@@ -55,7 +55,7 @@ def html(runs: Sequence[RunInput], galleries: Sequence[Gallery] = ()) -> str:
         "splits": _run_page.splits(runs, titles),
         "tested": sets,
         "remarks": remarks(sets),
-        "notes": [(view.title, note) for view in views for note in view.notes],
+        "notes": _run_page.notes(views),
         "galleries": galleries,
         "threshold": THRESHOLD,
         "least_found": FOUND,
