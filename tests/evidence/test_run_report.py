@@ -273,6 +273,13 @@ def test_the_reference_is_one_of_those_that_share_the_test_slices(runs):
     assert "over the reference's lgg-mri/test, higher is better the reference itself 0.975" in shared
 
 
+def test_a_run_that_could_not_be_paired_is_not_said_to_be(runs):
+    lost = replace(made("lost", "int4"), looked=None, patients=None, missing="gone")
+    text = Page(html([lost, *runs])).text
+    assert "paired where test slices are the same: swin nvfp4-2d-rht-sr with swin baseline, swin int4 with none" in text
+    assert "AUPRC 80.0 % " in text and "not compared" in text
+
+
 def test_runs_that_share_no_test_slices_are_said_to_be_paired_with_none(runs):
     apart = [replace(c, data=c.data | {"sha256": "9" * 64}, comparison=None) for c in runs[1].claims]
     text = Page(html([runs[0], replace(runs[1], claims=apart, test_sha256="9" * 64, reference="")])).text

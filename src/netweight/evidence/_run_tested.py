@@ -24,7 +24,7 @@ class Tested:
     Attributes:
       name: "lgg-mri/test", and whose, where other slices are called so too. about: whose they are, and their hash.
       own: the runs whose own test slices they are.
-      reference: the one of them that the others are paired with; "" where none are.
+      reference: the one of them that others are paired with; "" where none are. paired: these others.
       table: the measures that decide, in their order. others: all other measures.
       remarks: what must be known about the intervals of the measures that decide, each once.
     """
@@ -33,6 +33,7 @@ class Tested:
     about: str
     own: tuple[str, ...]
     reference: str
+    paired: tuple[str, ...]
     table: VerdictTable
     others: VerdictTable
     remarks: tuple[str, ...]
@@ -67,14 +68,15 @@ def own_auprc(sets: Sequence[Tested], title: str) -> Cell:
 
 def pairing(sets: Sequence[Tested], titles: Sequence[str]) -> str:
     """Which of several runs are paired with which."""
-    paired = [one for one in sets if one.reference]
-    if len(paired) == 1 and set(paired[0].own) == set(titles):
-        return f"paired with {paired[0].reference}, the reference"
-    if not paired:
+    groups = [one for one in sets if one.reference]
+    there = {title for one in groups for title in (one.reference, *one.paired)}
+    if len(groups) == 1 and there == set(titles):
+        return f"paired with {groups[0].reference}, the reference"
+    if not groups:
         shared = any(len(one.own) > 1 for one in sets)
         return "not paired" if shared else "not paired, as no two have the same test slices"
-    rest = [title for title in titles if not any(title in one.own for one in paired)]
-    pairs = [f"{_others(one)} with {one.reference}" for one in paired]
+    rest = [title for title in titles if title not in there]
+    pairs = [f"{' and '.join(one.paired)} with {one.reference}" for one in groups]
     pairs += [f"{' and '.join(rest)} with none"] if rest else []
     return f"paired where test slices are the same: {', '.join(pairs)}"
 
@@ -92,7 +94,8 @@ def remarks(sets: Sequence[Tested]) -> tuple[str, ...]:
 
 def _tested(sha256: str, claims: Mapping[str, list[Claim]], runs: Mapping[str, RunInput], *, alone: bool) -> Tested:
     own = tuple(title for title in claims if runs[title].test_sha256 == sha256)
-    reference = next((runs[title].reference for title in own if runs[title].reference), "")
+    pairs = {title: runs[title].reference for title in own if runs[title].reference}
+    reference = next(iter(pairs.values()), "")
     claims = _alike(claims)
     primary, others = (
         {title: [claim for claim in found if (claim.metric in PRIMARY) is chosen] for title, found in claims.items()}
@@ -102,7 +105,7 @@ def _tested(sha256: str, claims: Mapping[str, list[Claim]], runs: Mapping[str, R
     who = ("Other slices than the own test of " if not own else "Test slices of ") + ", ".join(own or claims)
     paired = f"; differences are from {reference}, the reference" if reference else ""
     return Tested(
-        name, f"{who}{paired}. SHA-256 {short_hash(sha256)}.", own, reference, _ordered(primary, reference),
+        name, f"{who}{paired}. SHA-256 {short_hash(sha256)}.", own, reference, tuple(pairs), _ordered(primary, reference),
         verdict_table(others, original=reference), _remarks(primary),
     )  # fmt: skip
 
@@ -134,7 +137,3 @@ def _slices(claim: Claim) -> str:
 
 def _name(claims: Mapping[str, Sequence[Claim]]) -> str:
     return data_name(next(iter(claims.values()))[0]) or "slices that are not recorded"
-
-
-def _others(one: Tested) -> str:
-    return " and ".join(title for title in one.own if title != one.reference)
