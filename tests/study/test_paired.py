@@ -74,7 +74,7 @@ def test_published_folds_do_not_tell_fp4_from_16_bits():
         assert row.more_seeds > 0 and row.more_seeds == row.seeds_to_settle - 5
         words = " ".join(row.words().split())
         assert "not told from 16 bits" in words and f"{row.more_seeds} more seeds or folds would settle it" in words
-        assert f"{d.mean() / d.std(ddof=1):+.2g} times (d_z, 95% interval" in words
+        assert f"The effect size d_z is {d.mean() / d.std(ddof=1):+.2g} (95% interval" in words
         assert "5 pairs cannot give the last two less than p = 0.0625" in words
         assert all(len(line) <= 80 for line in row.words().splitlines())
 

@@ -236,7 +236,7 @@ def _shares(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, bette
     down = lost(table, axis=compare.axis, baseline=compare.baseline, within=within, value=measure, better=better)
     kept = [factor for factor in _factors(plan) if len({row[factor] for row in down}) > 1]
     if not kept:
-        raise DataError("what was compared differs in nothing that it could be due to")
+        raise DataError("no axis differs between what was compared, so there is nothing to share it out over")
     return anova(_averaged(plan, down, kept, "lost"), factors=kept, value="lost", replicate=_unit(plan))
 
 

@@ -174,7 +174,7 @@ def _ratio_sentence(row: Paired) -> str:
 def _effect_sentence(row: Paired) -> str:
     if row.d_z is None:
         return ""
-    return f"Of the scatter of the differences it is {row.d_z:+.2g} times (d_z, {LEVEL:.0%} interval {_span(row.d_z_interval, '+.2g')})."
+    return f"The effect size d_z is {row.d_z:+.2g} ({LEVEL:.0%} interval {_span(row.d_z_interval, '+.2g')})."
 
 
 def _verdict(row: Paired, how: str, told: bool) -> str:
