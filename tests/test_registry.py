@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,11 @@ def test_listing_loads_no_plugin(room: str):
 def test_an_unknown_name_gets_the_nearest(room: str, name: str, said: str):
     with pytest.raises(UnknownName, match=said):
         registry.find(room, name)
+
+
+def test_a_plugin_that_another_thread_is_importing_is_waited_for(room: str, tmp_path: Path):
+    (tmp_path / room / "slow.py").write_text("import time\ntime.sleep(0.3)\nSUMMARY = 'whole'\n")
+    registry.names(room)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: registry.find(room, "slow").SUMMARY, range(4)))
+    assert found == ["whole"] * 4

@@ -76,7 +76,11 @@ def read_claims(path: str | Path) -> list[Claim]:
     path = Path(path)
     if not path.exists():
         return []
-    return [Claim.from_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise EvidenceError(f"{path} is damaged: {error}") from error
+    return [Claim.from_json(line) for line in text.splitlines() if line.strip()]
 
 
 def write_claims(path: str | Path, claims: Iterable[Claim]) -> None:

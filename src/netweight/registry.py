@@ -24,9 +24,8 @@ def find(package: str, name: str) -> ModuleType:
     Raises:
       UnknownName: no file of that name; the nearest name is offered.
     """
-    if (known := sys.modules.get(f"{package}.{name}")) is not None and not name.startswith("_"):
-        return known  # asked for once per layer: no need to read the folder again
-    if name not in names(package):
+    known = f"{package}.{name}" in sys.modules and not name.startswith("_")
+    if not known and name not in names(package):  # asked for once per layer: no need to read the folder again
         room = package.rsplit(".", 1)[-1]
         raise UnknownName(f"{name!r} is not in {room}{nearest(name, names(package))}")
-    return importlib.import_module(f"{package}.{name}")
+    return importlib.import_module(f"{package}.{name}")  # waits where another thread is still importing it

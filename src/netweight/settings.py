@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netweight.errors import SettingsError, nearest
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch takes as a signed number
+
 
 class Settings(BaseModel):
-    """Base of every settings class: immutable, no extra keys, numbers are not read from strings."""
+    """Base of every settings class: immutable, no extra keys, numbers are finite and not read from strings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
@@ -53,7 +55,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SettingsError(f"no such file: {path}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -3,7 +3,7 @@
 from netweight.artifact._layout import Layout, compression_format, layout_for, store
 from netweight.artifact._manifest import LayerRecord, Manifest
 from netweight.artifact._read import Artifact, DecodedSource, open_artifact
-from netweight.artifact._store import PartRecord, Store, readable_errors
+from netweight.artifact._store import PartRecord, Store
 from netweight.artifact._write import SHARD_BYTES, assemble
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     "compression_format",
     "layout_for",
     "open_artifact",
-    "readable_errors",
     "store",
 ]

@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import copy
-import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,8 @@ from torch import Tensor
 
 from netweight import formats
 from netweight.artifact._layout import Layout, arrays_of, keys
-from netweight.errors import ArtifactError, CorruptError, ExistsError, ResourceError
-from netweight.files import in_place_of, write_atomically
+from netweight.errors import CorruptError, ExistsError
+from netweight.files import in_place_of, readable_errors, write_atomically
 from netweight.ledger import Ledger, Row
 
 TYPES = {
@@ -212,19 +210,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             tensor = tensors[name]
             if tensor.numel():
                 file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-@contextmanager
-def readable_errors(where: Path) -> Iterator[None]:
-    """System errors while writing, as ours."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(
-                f"the disk is full while writing {where}: free some space and run the same command to go on"
-            ) from error
-        raise ArtifactError(f"cannot write {where}: {error}") from error
 
 
 def opened(path: Path):  # safetensors gives no public type

@@ -13,8 +13,8 @@ from torch import Tensor
 from netweight import formats
 from netweight.artifact import _layout, _manifest
 from netweight.artifact._manifest import LayerRecord, Manifest
-from netweight.artifact._store import PartRecord, Store, opened, readable_errors, save
-from netweight.files import write_atomically
+from netweight.artifact._store import PartRecord, Store, opened, save
+from netweight.files import readable_errors, write_atomically
 from netweight.ledger import Ledger
 from netweight.provenance import sha256_of_file
 

@@ -76,6 +76,14 @@ def handle(verb: str, values: dict[str, Any], traceback: bool) -> int:
             show(error.found)
         print(f"error: {error}", file=sys.stderr)
         return _code_of(error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of a file that a user named, mostly
+        if traceback:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return _interrupted(resumable=verb in ("compress", "train", "study"))
 

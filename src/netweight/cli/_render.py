@@ -13,6 +13,7 @@ from rich.text import Text
 
 from netweight.cli._parts import STYLE, duration, interval, new_table, number, size, wrote
 from netweight.cli._render_studies import findings, training_findings
+from netweight.words import counted
 
 if TYPE_CHECKING:
     from netweight.artifact import Artifact
@@ -127,7 +128,7 @@ def _projections(weighing: Weighing) -> Table:
     numeric = ("bits per weight", "layers", "whole model", "of stored")
     table = new_table("layers inside blocks converted, the rest as stored", "format", *numeric, "note", right=numeric)
     for row in weighing.projections:
-        misfits = f"does not fit {len(row.misfits)} layers, such as {row.misfits[0]}" if row.misfits else ""
+        misfits = f"does not fit {counted(len(row.misfits), 'layer')}, such as {row.misfits[0]}" if row.misfits else ""
         share = f"{row.total_bytes / max(weighing.stored_bytes, 1):.1%}"
         bits = f"{row.bits_per_weight:.3f}" if row.layers else "–"
         table.add_row(row.format, bits, str(row.layers), size(row.total_bytes), share, Text(misfits))
@@ -174,7 +175,7 @@ def _ledger(ledger: Ledger) -> RenderableType:
             Text(remarks, style=STYLE["warning"] if row.fallback else ""),
         )
     before, after = (sum(getattr(row, key) for row in ledger) for key in ("bytes_before", "bytes_after"))
-    return Group(table, Text(f"{len(ledger)} modules: {size(before)} before, {size(after)} after"))
+    return Group(table, Text(f"{counted(len(ledger), 'module')}: {size(before)} before, {size(after)} after"))
 
 
 def _dry_run(plan: DryRun) -> RenderableType:
@@ -275,7 +276,7 @@ def _run(run: Run) -> RenderableType:
     history = run.training["history"]
     passes = len(history["rows"])
     head = Text(
-        f"{run.name}: {passes} {'pass' if passes == 1 else 'passes'}, the best {history['best']} ({history['ended']}); "
+        f"{run.name}: {counted(passes, 'pass')}, the best {history['best']} ({history['ended']}); "
         f"{run.recipe.net.use} {run.recipe.net.size}, {run.recipe.qat.use}; {_how_packed(run)}"
     )
     alike = run.training["split"].get("equal", [])
@@ -294,7 +295,7 @@ def _how_packed(run: Run) -> str:
 
 def _segmented(found: Segmented) -> RenderableType:
     numeric = ("images /s", "net alone /s", "net p50", "net p99", "in memory")
-    title = f"{found.net}: {len(found.masks)} masks, {found.positive} not empty"
+    title = f"{found.net}: {counted(len(found.masks), 'mask')}, {found.positive} not empty"
     table = new_table(title, *numeric, right=numeric)
     table.add_row(
         number(found.images_per_s),

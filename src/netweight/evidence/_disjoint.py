@@ -9,6 +9,7 @@ from typing import Any
 from netweight.evidence._input import ReportInput
 from netweight.evidence._numbers import percent, scale, short_hash
 from netweight.evidence._words import Tone, data_name
+from netweight.words import counted
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def _headline(pairs: Sequence[Pair], silent: Sequence[str], used: Sequence[Text]
         )
     if pairs:
         words = "/".join(str(n) for n in sorted({pair.words for pair in pairs}))
-        count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
-        return "good", f"Calibration and test text share no {words}-grams ({count} of texts checked)."
+        return (
+            "good",
+            f"Calibration and test text share no {words}-grams ({counted(len(pairs), 'pair')} of texts checked).",
+        )
     if used:
         return "plain", "No test text is recorded, so there was nothing to check calibration against."
     return "plain", "No calibration data was used, so no test text can have been seen."

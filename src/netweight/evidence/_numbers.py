@@ -86,12 +86,6 @@ def percent(share: float) -> str:
     return with_unit(number(share * 100, 0 if share in (0, 1) else 2 if share < 0.1 else 1), "%")
 
 
-def counted(count: int, noun: str) -> str:
-    """``"1 pass"``, ``"2 passes"``, ``"1,200 pixels"``."""
-    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
-    return f"{count:,} {noun}{ending}"
-
-
 def with_unit(text: str, unit: str) -> str:
     """Number and unit, kept on one line."""
     return f"{text}\u00a0{unit}" if unit and text not in (MISSING, "not finite") else text

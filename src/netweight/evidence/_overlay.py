@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from netweight.evidence._numbers import counted
+from netweight.words import counted
 
 THRESHOLD = 0.5  # least probability of a predicted pixel
 FOUND = 0.1  # share of a lesion's pixels that must be predicted

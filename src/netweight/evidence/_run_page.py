@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from netweight.evidence._numbers import counted, duration, number, percent, quantity, short_hash
+from netweight.evidence._numbers import duration, number, percent, quantity, short_hash
 from netweight.evidence._page import Facts, facts
 from netweight.evidence._run_input import PARTS, ROLES, RunInput
 from netweight.evidence._run_tested import Tested, own_auprc
 from netweight.evidence._words import Cell, Tone, metric_name
+from netweight.words import counted
 
 TOLD_APART = 1e-3  # by which recomputed predictions may differ in AUPRC before the page says so
 

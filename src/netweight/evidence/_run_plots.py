@@ -9,10 +9,11 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from netweight.evidence._numbers import counted, percent, visible
+from netweight.evidence._numbers import percent, visible
 from netweight.evidence._plots import MARKERS
 from netweight.evidence._run_input import ROLES, Looked
 from netweight.evidence._svg import INK, SERIES, axes, drawing, inline, label, stacked
+from netweight.words import counted
 
 TRAIN, VALIDATION = 2, 1  # colours of the two losses
 ATTENTION_DTYPE = "bfloat16"

@@ -19,8 +19,8 @@ from netweight.jobs import _runs, _seen
 from netweight.jobs._deployed import packed_of
 from netweight.jobs._runs import Run
 from netweight.jobs._subjects import is_artifact
+from netweight.words import counted, some
 
-SHOWN = 3
 APART = "0 of these slices and of their patients trained the net or chose its weights, by name and by equal pictures"
 
 
@@ -60,6 +60,7 @@ def entrant(source: Any) -> Entrant | None:
         return Entrant(source)
     if _runs.is_run(source):
         return Entrant(_runs.read(source))
+    _runs.refuse_begun(source)
     if not is_artifact(source):
         return None
     found = source if isinstance(source, Artifact) else open_artifact(source)
@@ -111,14 +112,13 @@ def _refuse_known(run: Run, slices: Segmentation) -> None:
     before = _seen.read(run) or _seen_again(run, slices)
     found = data.known(slices, before)
     if found.patients:
-        listed = ", ".join(found.patients[:SHOWN]) + (", ..." if len(found.patients) > SHOWN else "")
         way_out = (
             "A phantom's head goes by its number alone, whatever its settings: leave"
             if slices.phantom
             else "Take them out (or give other patients other names), or leave"
         )
         raise DataError(
-            f"{len(found.patients)} patients of {slices.source} trained {run.name} or chose its weights ({listed}), by name or by equal "
+            f"{counted(len(found.patients), 'patient')} of {slices.source} trained {run.name} or chose its weights ({some(found.patients)}), by name or by equal "
             f"pictures ({found.slices} of its {len(slices)} slices are equal): a test on them would say nothing. {way_out} "
             "data away to test on the run's own test patients"
         )

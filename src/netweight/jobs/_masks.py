@@ -20,9 +20,9 @@ from netweight.jobs._deployed import Deployed, deployed
 from netweight.jobs._threads import both_on
 from netweight.progress import Progress
 from netweight.runtime import bytes_in_memory
+from netweight.words import some
 
 WARM_UP = 2  # passes over noise before anything is timed
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ def _named(files: Sequence[Path], root: Path, out: Path) -> dict[Path, Path]:
         if (other := wanted.setdefault(mask, file)) is not file:
             raise DataError(f"{other} and {file} would have one mask, {mask}; give one of them another name")
     if there := [str(mask) for mask in wanted if mask.exists()]:
-        listed = ", ".join(there[:SHOWN]) + (", ..." if len(there) > SHOWN else "")
-        raise ExistsError(f"{len(there)} masks are there already ({listed}); choose another folder or remove them")
+        are = "mask is" if len(there) == 1 else "masks are"
+        raise ExistsError(
+            f"{len(there)} {are} there already ({some(there)}); choose another folder or remove what lies there"
+        )
     return {file: mask for mask, file in wanted.items()}
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from netweight import data
-from netweight.artifact import Artifact, readable_errors
+from netweight.artifact import Artifact
 from netweight.data import Corpus
 from netweight.errors import DataError
 from netweight.evaluate import Items, Labelled, Masked, Task, Text
-from netweight.files import write_atomically
+from netweight.files import readable_errors, write_atomically
 
 NGRAM = 13
 FILE = "overlap.json"

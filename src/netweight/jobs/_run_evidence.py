@@ -7,7 +7,6 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from netweight.progress import Progress
 from netweight.train import EVALUATED, Qat, Quantized, Shown
 
 OWN = "test"  # the part of its own slices that a run is tested on; other slices are tested on as a whole
-NEEDED = ("data", "split", "history", "layers", "packed", "weights_sha256", "image")
 
 
 @dataclass
@@ -52,7 +50,7 @@ def inputs_of(sources: Sequence[Any], progress: Progress) -> tuple[list[RunInput
     Raises:
       ArtifactError: not a finished run. CorruptError: a run is damaged. EvidenceError: it has no claims of its own, or is there twice.
     """
-    runs = _runs.told_apart([read(source) for source in sources])
+    runs = _runs.told_apart([_runs.read(source.path if isinstance(source, Run) else source) for source in sources])
     if twice := [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
         raise EvidenceError(f"{twice[0]} was named twice; a report shows a run once")
     headings = evidence.headings([(run.name, run.recipe.title) for run in runs])
@@ -63,19 +61,6 @@ def inputs_of(sources: Sequence[Any], progress: Progress) -> tuple[list[RunInput
         made.append(_input(one))
         progress("what rounding does", done, len(known), one.heading)
     return made, galleries
-
-
-def read(source: Any) -> Run:
-    """A finished run whose record is whole."""
-    folder = source.path if isinstance(source, Run) else Path(source)
-    try:
-        run = _runs.read(folder)
-        absent = [key for key in NEEDED if key not in run.training]
-    except (KeyError, TypeError) as error:
-        raise CorruptError(f"{folder / _runs.TRAINING} is damaged: it has no {error}; train the run again") from error
-    if absent:
-        raise CorruptError(f"{folder / _runs.TRAINING} is damaged: it has no {absent[0]!r}; train the run again")
-    return run
 
 
 def _found(run: Run, heading: str) -> _Known:

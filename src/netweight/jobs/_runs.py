@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from netweight import data, models, provenance
@@ -17,11 +17,13 @@ from netweight.claim import Claim, read_claims, write_claims
 from netweight.data import Segmentation, Split
 from netweight.errors import ArtifactError, CorruptError
 from netweight.evaluate import Masked, Subject, mask_metrics, task
-from netweight.files import in_place_of, write_atomically
+from netweight.files import write_atomically
 from netweight.settings import read_toml
 from netweight.train import Quantized, Shown, TrainRecipe, divided, load_recipe, quantize
 
 TRAINING, RECIPE, WEIGHTS, CLAIMS = "training.json", "recipe.toml", "weights.safetensors", "claims.jsonl"
+BEGUN = "begun.json"  # in place of the training's record while it is not finished
+NEEDED = ("data", "split", "history", "layers", "packed", "weights_sha256", "image")
 TIMES = "run.json"  # the only file that differs from one making to the next
 
 
@@ -77,30 +79,52 @@ def is_run(source: Any) -> bool:
     return isinstance(source, str | Path) and (Path(source) / TRAINING).is_file()
 
 
+def is_begun(source: Any) -> bool:
+    """Is this the folder of a run that is not finished?"""
+    return isinstance(source, str | Path) and not is_run(source) and (Path(source) / BEGUN).is_file()
+
+
+def refuse_begun(source: Any) -> None:
+    """Raises: ArtifactError: the folder of a run that is not finished."""
+    if is_begun(source):
+        raise ArtifactError(
+            f"{source} holds a run that is not finished; the `netweight train` command that began it goes on with it"
+        )
+
+
 def read(folder: str | Path) -> Run:
-    """Raises: ArtifactError: not a run, or not finished. CorruptError: its weights are not those that were kept."""
+    """Raises: ArtifactError: not a run, or not finished. CorruptError: its record is damaged, or its weights are not those that were kept."""
     folder = Path(folder)
+    refuse_begun(folder)
     if not is_run(folder):
         raise ArtifactError(f"{folder} is not a finished run: it has no {TRAINING}; make one with `netweight train`")
-    try:
-        found = Run(
-            folder, load_recipe(read_toml(folder / RECIPE)), json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-        )
-        wanted = found.weights_sha256
-    except KeyError as error:
-        raise CorruptError(f"{folder / TRAINING} is damaged: it has no {error}") from error
-    except ValueError as error:
-        raise CorruptError(f"{folder / TRAINING} is damaged: {error}") from error
-    if provenance.sha256_of_file(folder / WEIGHTS) != wanted:
+    recipe, training = load_recipe(read_toml(folder / RECIPE)), _record(folder / TRAINING)
+    if training.get("recipe_sha256", recipe.sha256) != recipe.sha256:
+        raise CorruptError(f"{folder / RECIPE} is not the recipe that the net was trained by")
+    if not (folder / WEIGHTS).is_file():
+        raise CorruptError(f"{folder} has no {WEIGHTS}: train the run again in another folder")
+    if provenance.sha256_of_file(folder / WEIGHTS) != training["weights_sha256"]:
         raise CorruptError(f"{folder / WEIGHTS} is not what was trained: its hash differs from that in {TRAINING}")
+    return Run(folder, recipe, training)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptError(f"{path} is damaged: {error}; train the run again in another folder") from error
+    absent = [key for key in NEEDED if not isinstance(found, dict) or key not in found]
+    if absent:
+        raise CorruptError(f"{path} is damaged: it has no {absent[0]!r}; train the run again in another folder")
     return found
 
 
 def with_weights(folder: Path, net: nn.Module, recipe: TrainRecipe, training: Mapping[str, Any]) -> Run:
     """Write the weights; the run is not finished yet."""
-    with in_place_of(folder / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, temporary)
-    return Run(folder, recipe, {**training, "weights_sha256": provenance.sha256_of_file(folder / WEIGHTS)})
+    content = save({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
+    write_atomically(folder / WEIGHTS, content)
+    hashes = {"weights_sha256": provenance.sha256_of_bytes(content), "recipe_sha256": recipe.sha256}
+    return Run(folder, recipe, {**training, **hashes})
 
 
 def finish(run: Run, claims: Sequence[Claim], seconds: float) -> None:

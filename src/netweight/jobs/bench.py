@@ -22,7 +22,7 @@ from netweight.artifact import Artifact, open_artifact
 from netweight.errors import ArtifactError, SettingsError
 from netweight.evaluate import median_interval
 from netweight.jobs._deployed import noise, packed_of, trained
-from netweight.jobs._runs import is_run, read
+from netweight.jobs._runs import is_run, read, refuse_begun
 from netweight.jobs._subjects import is_artifact
 from netweight.jobs._threads import both_on
 from netweight.models import Model
@@ -150,6 +150,7 @@ def bench(
 
 def _artifact(source: Any) -> Artifact:
     """An artifact, or what a run was packed to. Raises: ArtifactError: the run has no packed form."""
+    refuse_begun(source)
     if not is_run(source):
         return source if isinstance(source, Artifact) else open_artifact(source)
     run = read(source)

@@ -20,13 +20,14 @@ from netweight.artifact import Artifact, Manifest, PartRecord, Store
 from netweight.compress import Part, Plan, as_planned, parts, plan, rotated, tune, walk
 from netweight.data import Calibration
 from netweight.errors import DataError, ExistsError, PartialError, SettingsError
-from netweight.files import write_atomically
+from netweight.files import readable_errors, write_atomically
 from netweight.jobs import _estimate, _parity
 from netweight.jobs._estimate import DryRun
 from netweight.ledger import Ledger
 from netweight.models import Layer, Model
 from netweight.progress import Progress, silent
 from netweight.recipe import Recipe
+from netweight.words import counted
 
 BATCH_TOKENS = 1024  # per forward pass: large enough for fast products, small enough for memory
 TRAIN_TOKENS = 512  # the same where blocks are trained: a step takes several such batches, one on each thread
@@ -78,7 +79,7 @@ def compress(
     records = store.records(total)
     problems = (*chosen.problems, *_left_undone(chosen, records))
     if problems and not allow_partial:
-        raise PartialError(f"{len(problems)} things were left undone: {'; '.join(problems[:5])}; or pass allow_partial")
+        raise PartialError(f"left undone: {'; '.join(problems[:5])}; or pass allow_partial")
     manifest = _manifest(source, chosen, plan_of, seen, layout, problems)
     write_config = None if source.config is None else lambda folder: models.save_tokenizer_and_config(source, folder)
     toml = plan_of.to_toml()
@@ -96,7 +97,7 @@ def compress(
         "threads": threads,
         "parity": checked,
     }
-    with artifacts.readable_errors(final):
+    with readable_errors(final):
         write_atomically(final / "run.json", json.dumps(run, indent=1, sort_keys=True).encode())
     store.publish(final)
     return artifacts.open_artifact(out)
@@ -320,4 +321,6 @@ def _manifest(
 def _refuse_fallbacks(ledger: Ledger, allow_partial: bool) -> None:
     if (fallen := ledger.fallbacks()) and not allow_partial:
         listed = "; ".join(f"{row.module}: {', '.join(row.notes)}" for row in fallen[:5])
-        raise PartialError(f"{len(fallen)} layers were not done as the recipe asks: {listed}; or pass allow_partial")
+        raise PartialError(
+            f"not done as the recipe asks, {counted(len(fallen), 'layer')}: {listed}; or pass allow_partial"
+        )

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from netweight.artifact import Artifact, readable_errors
+from netweight.artifact import Artifact
 from netweight.claim import Claim, write_claims
 from netweight.errors import SettingsError
 from netweight.evaluate import Task
 from netweight.evaluate import run as judge
+from netweight.files import readable_errors
 from netweight.jobs import _overlaps, _subjects, _tasks
+from netweight.jobs._deployed import artifact_of
 from netweight.jobs._entrants import entrant
 from netweight.jobs._judged import judged
-from netweight.jobs._subjects import Opened
+from netweight.jobs._subjects import Opened, is_artifact
 from netweight.jobs._tasks import Preset
 from netweight.models import Model
 from netweight.progress import Progress
@@ -56,6 +58,8 @@ def evaluate(
         raise SettingsError(
             f"data = {data}: slices are for trained runs, whose training patients are known; of {sources[0]} they are not"
         )
+    for source in sources:
+        _refuse_packed(source)
     command = "" if tasks is not None else _command(sources, against, preset, batch_size, threads, out)
     with threads_of(threads):
         reference = _subjects.opened(against) if against is not None else None
@@ -79,6 +83,15 @@ def evaluate(
     _keep(found, claims, reference, out)
     _overlaps.write([one.artifact for one in found if one.artifact is not None], chosen)
     return claims
+
+
+def _refuse_packed(source: Any) -> None:
+    """Raises: SettingsError: packed from a trained run, and taken out of its folder."""
+    if is_artifact(source) and "net" in artifact_of(source).manifest.model:
+        raise SettingsError(
+            f"{source.path if isinstance(source, Artifact) else source} was packed from a trained run, which knows the patients it may be "
+            "tested on; evaluate it where it was made, as RUN/packed"
+        )
 
 
 @contextmanager

@@ -9,14 +9,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from netweight.artifact import Artifact, open_artifact, readable_errors
+from netweight.artifact import Artifact, open_artifact
 from netweight.claim import Claim
-from netweight.errors import EvidenceError, SettingsError
+from netweight.errors import ArtifactError, EvidenceError, SettingsError
 from netweight.evidence import ReportInput, run_report
 from netweight.evidence import report as write
+from netweight.files import readable_errors
 from netweight.jobs import _overlaps, _run_evidence, _runs
 from netweight.jobs._runs import Run
-from netweight.jobs.train import BEGUN
+from netweight.jobs._subjects import is_artifact
 from netweight.progress import Progress, silent
 
 
@@ -25,9 +26,13 @@ def report(artifacts: Any, *, out: str | Path | None = None, progress: Progress 
     sources = list(artifacts) if isinstance(artifacts, list | tuple) else [artifacts]
     if not sources:
         raise SettingsError("nothing to report on; name at least one artifact folder or training run")
+    for source in sources:
+        _runs.refuse_begun(source)
     runs = [source for source in sources if _of_training(source)]
     if runs and len(runs) < len(sources):
         other = next(source for source in sources if not _of_training(source))
+        if not is_artifact(other):
+            raise ArtifactError(f"{_name(other)} is neither a training run nor an artifact")
         raise SettingsError(
             f"{_name(runs[0])} is a training run and {_name(other)} is not; one page shows runs or artifacts: write two"
         )
@@ -43,10 +48,7 @@ def _of_runs(sources: Sequence[Any], out: str | Path | None, progress: Progress)
 
 
 def _of_training(source: Any) -> bool:
-    """Is this a run, finished or not?"""
-    if isinstance(source, Run):
-        return True
-    return isinstance(source, str | Path) and any((Path(source) / name).is_file() for name in (_runs.TRAINING, BEGUN))
+    return isinstance(source, Run) or _runs.is_run(source)
 
 
 def _name(source: Any) -> str:

@@ -11,7 +11,7 @@ import torch
 from netweight import models, runtime
 from netweight.artifact import Artifact, open_artifact
 from netweight.errors import ArtifactError, SettingsError
-from netweight.jobs import _deployed, _masks
+from netweight.jobs import _deployed, _masks, _runs
 from netweight.jobs._masks import Segmented
 from netweight.jobs._subjects import is_artifact
 from netweight.models import Model
@@ -45,6 +45,7 @@ def run(
 ) -> Generation | Segmented:
     """See ``netweight.run``."""
     _check_one_of(prompt, images, masks_out)
+    _runs.refuse_begun(artifact)
     if images is not None and masks_out is not None:
         if max_tokens != 64 or temperature:  # anything but the defaults
             raise SettingsError("max_tokens and temperature are for text, and pictures are asked for; leave them out")

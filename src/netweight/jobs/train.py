@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from netweight import data, models, provenance
 from netweight.claim import Claim
 from netweight.data import Segmentation, Split
-from netweight.errors import DataError, ExistsError
+from netweight.errors import CorruptError, DataError, ExistsError
 from netweight.evaluate import run as judge
-from netweight.files import write_atomically
+from netweight.files import readable_errors, write_atomically
 from netweight.jobs import _pack, _runs, _seen
 from netweight.jobs._runs import Run
 from netweight.jobs.evaluate import threads_of
@@ -38,7 +38,6 @@ from netweight.train import (
     load_recipe,
 )
 
-BEGUN = "begun.json"
 COMPARED = 8  # slices that the packed net and the simulation must agree on to the bit
 
 
@@ -62,9 +61,8 @@ def train(
     if _runs.is_run(folder):
         return _finished(folder, chosen, slices, master)
     net, quantized = _runs.built(chosen, slices.images.shape[1])
-    _claim(folder, _key(chosen, slices, split, master, where))
-    begun = time.monotonic()
-    with threads_of(threads):
+    with readable_errors(folder), threads_of(threads):
+        _claim(folder, _key(chosen, slices, split, master, where))
         lesson = Lesson(
             net.to(where),
             Drawn(slices, chosen.seed),
@@ -74,6 +72,7 @@ def train(
             hooks=hooks(quantized),
         )
         history = fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
+        trained = time.monotonic()
         net.to("cpu")
         training = {
             "data": {**slices.provenance, "given": str(data)},
@@ -88,9 +87,9 @@ def train(
         }
         run = _runs.with_weights(folder, net, chosen, training)
         claims = _judged(run, net, slices, split, _command(recipe, data, out, teacher, device, threads), progress)
-    _runs.finish(run, claims, time.monotonic() - begun)
-    for name in (STATE, BEGUN):
-        (folder / name).unlink(missing_ok=True)
+        _runs.finish(run, claims, history.seconds + time.monotonic() - trained)
+        for name in (STATE, _runs.BEGUN):
+            (folder / name).unlink(missing_ok=True)
     return run
 
 
@@ -122,17 +121,29 @@ def _finished(folder: Path, recipe: TrainRecipe, slices: Segmentation, teacher: 
 
 def _claim(folder: Path, key: Mapping[str, Any]) -> None:
     """Begin in an empty folder, or go on in one that this very run began."""
-    mark = folder / BEGUN
+    mark = folder / _runs.BEGUN
+    if folder.exists() and not folder.is_dir():
+        raise ExistsError(f"{folder} is a file; name a folder for the run")
     if folder.exists() and any(folder.iterdir()):
         if not mark.is_file():
             raise ExistsError(f"{folder} already holds something that is not a run; choose another folder or remove it")
-        before = json.loads(mark.read_text(encoding="utf-8"))
+        before = _begun(mark)
         if different := [name for name, value in key.items() if before.get(name) != value]:
             raise ExistsError(
                 f"{folder} holds the beginning of another run (other {', '.join(different)}); choose another folder or remove it"
             )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(mark, json.dumps(dict(key), sort_keys=True))
+
+
+def _begun(mark: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CorruptError(f"{mark} is damaged; remove {mark.parent} to start over")
+    return found
 
 
 def _key(

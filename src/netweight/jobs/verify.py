@@ -9,13 +9,14 @@ from typing import Any
 from netweight.artifact import Artifact, open_artifact
 from netweight.claim import read_claims
 from netweight.errors import CorruptError, EvidenceError, ParityError
-from netweight.jobs import _again, _again_runs, _parity
+from netweight.jobs import _again, _again_runs, _parity, _seen
 from netweight.jobs._again import Check
 from netweight.jobs._deployed import packed_of
 from netweight.jobs._entrants import Entrant, entrant
 from netweight.jobs._runs import CLAIMS, Run
 from netweight.jobs.evaluate import threads_of
 from netweight.progress import Progress, silent
+from netweight.words import counted
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def verify(
     opened = _opened(artifact) if trained is None else trained.artifact or packed_of(trained.run)
     path = trained.path if trained is not None else getattr(opened, "path", artifact)
     with threads_of(threads):
-        checks = [_weights(trained.run)] if trained is not None else []
+        checks = _kept(trained.run) if trained is not None else []
         if opened is not None:
             checks += _files(opened, threads or os.cpu_count() or 1, progress)
         checks += _claims(trained or opened, recompute, claim, against, progress)
@@ -65,8 +66,8 @@ def _files(opened: Artifact, threads: int, progress: Progress) -> list[Check]:
     except ParityError as error:
         raise CorruptError(str(error)) from error
     return [
-        Check(f"{len(opened.manifest.files)} files", "holds", "hashes equal the manifest's"),
-        Check(f"{len(opened.manifest.layers)} layers", "holds", "decoded weights equal what was simulated"),
+        Check(counted(len(opened.manifest.files), "file"), "holds", "hashes equal the manifest's"),
+        Check(counted(len(opened.manifest.layers), "layer"), "holds", "decoded weights equal what was simulated"),
     ]
 
 
@@ -88,15 +89,22 @@ def _claims(
             "evaluate it again"
         )
     if not recompute and only is None:
-        return [Check(f"{len(claims)} claims", "not checked", "measure them again with --recompute")]
+        return [Check(counted(len(claims), "claim"), "not checked", "measure them again with --recompute")]
     if isinstance(subject, Entrant):
         return _again_runs.checked(subject, claims, only, against, progress)
     return _again.checked(subject, only, against, progress)
 
 
-def _weights(run: Run) -> Check:
-    """``read`` has compared them already."""
-    return Check("weights", "holds", f"hash {run.weights_sha256[:12]} is what was trained")
+def _kept(run: Run) -> list[Check]:
+    """``read`` has compared recipe and weights already. Raises: CorruptError: whom it was trained on is not what was kept, or is gone."""
+    checks = [Check("weights", "holds", f"hash {run.weights_sha256[:12]} is what was trained")]
+    if "seen" not in run.training:
+        return checks
+    seen = _seen.read(run)
+    if seen is None:
+        raise CorruptError(f"{run.path} has no {_seen.FILE}, which says whom the net has learnt from")
+    learnt = f"{counted(len(seen.patients), 'patient')} and {counted(len(seen.pictures), 'picture')} it has learnt from"
+    return [*checks, Check(_seen.FILE, "holds", learnt)]
 
 
 def _opened(artifact: Any) -> Artifact:

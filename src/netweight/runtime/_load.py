@@ -21,6 +21,7 @@ from netweight.errors import ArtifactError, CorruptError, KernelError, SettingsE
 from netweight.models import Model
 from netweight.runtime import kernels
 from netweight.runtime._linear import PackedEmbedding, replacement
+from netweight.words import counted
 
 DECODED = "decoded once at load to float32"
 Kernels = Literal["auto", "require", "exact", "off"]
@@ -84,7 +85,9 @@ def load(
         if kernels != "off":
             model, paths = _packed(model, artifact, kernels)
         if kernels == "require" and (slow := [(n, path) for n, path in paths.items() if path.startswith(DECODED)]):
-            raise KernelError(f"{len(slow)} layers have no packed kernel, the first is {slow[0][0]}: {slow[0][1]}")
+            raise KernelError(
+                f"no packed kernel for {counted(len(slow), 'layer')}, the first is {slow[0][0]}: {slow[0][1]}"
+            )
         models.materialize(model, "")
     model.module.eval()  # an architecture may come in training mode, with dropout and batch statistics on
     return Loaded(model, artifact, paths, time.perf_counter() - begun)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from netweight.errors import SettingsError, nearest
 from netweight.provenance import sha256_of_json
-from netweight.settings import Settings, parse, read_toml
+from netweight.settings import Seed, Settings, parse, read_toml
 
 
 class Measure(Settings):
@@ -46,7 +46,7 @@ class _Grid(Settings):
     job: Literal["compress", "train"] = Field("compress", description="what a cell does with its recipe")
     model: str | None = Field(None, description="what is compressed, unless the command line says otherwise")
     data: str | None = Field(None, description="slices to train on, unless the command line says otherwise")
-    seeds: list[int] = Field(description="seeds; comparisons are paired by them")
+    seeds: list[Seed] = Field(description="seeds; comparisons are paired by them")
     recipe: dict[str, Any] = Field(description="what all cells have in common")
     axes: dict[str, dict[str, dict[str, Any]]] = Field(description="axis -> value -> what it lays over the recipe")
     skip: list[dict[str, str]] = Field([], description="combinations that are left out")

@@ -28,6 +28,7 @@ from netweight.study._pairs import (
     t_test,
     wilcoxon,
 )
+from netweight.words import counted
 
 WIDTH = 80
 Bounds = tuple[float | None, float | None]
@@ -146,7 +147,7 @@ def _sentences(row: Paired) -> list[str]:
     good = (row.difference > 0) == (row.better == "higher")
     how = "as good as" if row.difference == 0 else "better than" if good else "worse than"
     told = row.verdict != "not told"
-    first = f"On {row.n} {'pair' if row.n == 1 else 'pairs'}, {row.name} has a mean {row.measure} of {row.value:.4g}, {row.baseline} {row.baseline_value:.4g}:"
+    first = f"On {counted(row.n, 'pair')}, {row.name} has a mean {row.measure} of {row.value:.4g}, {row.baseline} {row.baseline_value:.4g}:"
     if not bounded(row.interval):
         return [
             first,

@@ -20,6 +20,7 @@ from scipy import stats
 
 from netweight.errors import DataError
 from netweight.study._table import cells_of
+from netweight.words import counted
 
 MOST_EXACT = 50_000  # arrangements that are all gone through
 DRAWS = 9_999
@@ -45,7 +46,7 @@ class Rankings:
     def words(self) -> str:
         """What was found, in a paragraph of at most 80 columns."""
         order = ", ".join(f"{name} ({rank:.2g})" for name, rank in zip(self.items, self.mean_ranks, strict=True))
-        said = f"Over {self.blocks} {'ranking' if self.blocks == 1 else 'rankings'} the order by mean rank is {order}."
+        said = f"Over {counted(self.blocks, 'ranking')} the order by mean rank is {order}."
         if self.w is not None and self.p_value is not None:
             agree = "strongly" if self.w > 0.7 else "moderately" if self.w > 0.5 else "weakly"
             said += f" The rankings agree {agree}: Kendall's W = {self.w:.2f}, p = {self.p_value:.3g} ({self.test})."

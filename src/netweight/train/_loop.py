@@ -8,7 +8,10 @@ the same bytes. A loss that is not finite ends training with the best weights so
 from __future__ import annotations
 
 import copy
+import io
 import math
+import pickle
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from netweight import models
-from netweight.errors import DataError, SettingsError
-from netweight.files import in_place_of
+from netweight.errors import CorruptError, DataError, SettingsError
+from netweight.files import write_atomically
 from netweight.progress import Progress, silent
 from netweight.provenance import derived_seed
 from netweight.train._blame import first_not_finite
@@ -28,6 +31,7 @@ from netweight.train._objective import bce_tversky, distillation
 from netweight.train._optimizer import optimizer
 from netweight.train._pace import Pace
 from netweight.train._settings import Training
+from netweight.words import counted
 
 STATE = "state.pt"
 EVALUATED = 64  # slices at a time where no gradients are kept
@@ -74,7 +78,7 @@ class Lesson:
 
 @dataclass
 class History:
-    """A row per pass, the best pass, and why training ended."""
+    """A row per pass, the best pass, why training ended, and the seconds that all passes took, those before it was interrupted too."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best: int = 0
@@ -82,6 +86,7 @@ class History:
     steps: int = 0
     ended: str = ""
     diverged: bool = False  # something was not finite
+    seconds: float = field(default=0.0, compare=False)
 
 
 def fit(
@@ -94,25 +99,35 @@ def fit(
     Returns:
       what happened. Where logits, a loss or a gradient were not finite, ``ended`` names the tensor that overflowed first.
     Raises:
-      DataError: nothing to train on, or nothing to choose by.
+      DataError: nothing to train on, or nothing to choose by. CorruptError: the state in the folder cannot be read.
     """
     if not lesson.train or not lesson.validation:
         raise DataError(
-            f"{len(lesson.train)} slices to train on and {len(lesson.validation)} to validate with: both are needed"
+            f"{counted(len(lesson.train), 'slice')} to train on and {len(lesson.validation)} to validate with: both are needed"
         )
     run = _Run(lesson, settings, seed)
     place = None if folder is None else folder / STATE
     if place is not None and place.exists():
-        run.load(torch.load(place, weights_only=True, map_location="cpu"))
+        run.load(_kept(place))
     with _float32():
         while not run.history.ended:
+            begun = time.monotonic()
             run.epoch(progress)
+            run.history.seconds += time.monotonic() - begun
             if place is not None:
-                with in_place_of(place) as temporary:
-                    torch.save(run.state(), temporary)
+                buffer = io.BytesIO()  # torch's own writer tells of a full disk in words of its own
+                torch.save(run.state(), buffer)
+                write_atomically(place, buffer.getvalue())
     lesson.module.load_state_dict(run.best)
     lesson.module.eval()
     return replace(run.history, ended="; ".join(part for part in (run.history.ended, run.said) if part))
+
+
+def _kept(place: Path) -> dict[str, Any]:
+    try:
+        return torch.load(place, weights_only=True, map_location="cpu")
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CorruptError(f"{place} is damaged; remove {place.parent} to start over") from error
 
 
 def _float32() -> AbstractContextManager[None]:

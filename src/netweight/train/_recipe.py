@@ -12,7 +12,7 @@ from netweight import data
 from netweight.data import Segmentation, Split
 from netweight.errors import SettingsError
 from netweight.provenance import sha256_of_json
-from netweight.settings import Settings, parse, read_toml, write_toml
+from netweight.settings import Seed, Settings, parse, read_toml, write_toml
 from netweight.train._qat import Qat, from_table, recipe, to_table
 from netweight.train._settings import Training
 
@@ -34,7 +34,10 @@ class NetSettings(Settings):
 class Arithmetic(Settings):
     """``[qat]``: how the three products of each layer are rounded while it is trained."""
 
-    use: str = Field("baseline", description="name of a row, such as 'nvfp4-2d-rht-sr', or a TOML file with one")
+    use: str = Field(
+        "baseline",
+        description="name of a row, such as 'nvfp4-2d-rht-sr', or a TOML file with one, beside the recipe or from where we are",
+    )
     row: dict[str, Any] | None = Field(None, description="the row itself, where it is not one of the catalogue")
     skip: list[str] | None = Field(
         None, description="patterns of layers that are not quantized; those of the net's study if absent"
@@ -54,7 +57,7 @@ class SplitSettings(Settings):
     k: int = Field(5, ge=2, description="of folds: how many there are")
     fold: int = Field(0, ge=0, description="of folds: which one")
     site: str = Field("", description="of leave-one-site-out: the site that tests")
-    seed: int = Field(2026, ge=0, description="by which patients are dealt out")
+    seed: Seed = Field(2026, description="by which patients are dealt out")
 
     @model_validator(mode="after")
     def _meant(self) -> Self:
@@ -75,7 +78,7 @@ class DataSettings(Settings):
 
 class _Table(Settings):
     name: str = Field("", description="of the recipe")
-    seed: int = Field(2026, ge=0, description="of initial weights, order, augmentation, dropout and rounding")
+    seed: Seed = Field(2026, description="of initial weights, order, augmentation, dropout and rounding")
     net: dict[str, Any] = Field(description="the net")
     qat: dict[str, Any] = Field({}, description="the arithmetic")
     data: dict[str, Any] = Field({}, description="size and split of the slices")
@@ -125,6 +128,7 @@ def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecip
             f"{where}: it has [[step]] tables, so it is for `netweight compress`; training needs [net] and [training]"
         )
     read = parse(_Table, table, where)
+    beside = None if isinstance(source, dict) else Path(source).parent
     name = read.name or ("" if isinstance(source, dict) else Path(source).stem)
     slices = dict(read.data)
     if isinstance(slices.get("split"), dict):
@@ -133,19 +137,24 @@ def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecip
         name,
         read.seed,
         parse(NetSettings, read.net, f"{where}: [net]"),
-        _arithmetic(parse(Arithmetic, read.qat, f"{where}: [qat]")),
+        _arithmetic(parse(Arithmetic, read.qat, f"{where}: [qat]"), beside),
         parse(DataSettings, slices, f"{where}: [data]"),
         parse(Training, read.training, f"{where}: [training]"),
     )
 
 
-def _arithmetic(given: Arithmetic) -> Arithmetic:
-    """With the row in full where a file or a table holds it: files change, and a recipe is all that decides a run."""
+def _arithmetic(given: Arithmetic, beside: Path | None) -> Arithmetic:
+    """With the row in full where a file or a table holds it: files change, and a recipe is all that decides a run.
+
+    Args:
+      beside: the recipe's own folder, where a file is looked for first.
+    """
     if given.row is None and not given.use.endswith(".toml"):
         return given
     if given.row is not None and given.use not in ("baseline", given.row.get("name")):
         raise SettingsError(f"[qat] has use = {given.use!r} and a row of its own; leave one of them out")
-    qat = recipe(given.use) if given.row is None else given.qat()
+    file = given.use if beside is None or not (beside / given.use).is_file() else beside / given.use
+    qat = recipe(file) if given.row is None else given.qat()
     return given.model_copy(update={"use": qat.name, "row": to_table(qat)})
 
 

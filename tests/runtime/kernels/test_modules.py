@@ -106,7 +106,7 @@ def test_every_layer_s_path_is_said_and_slow_ones_can_be_refused(vision: Path):
     assert loaded.paths["body"] == f"{kernels.isa()} kernel"
     assert "no kernel for Conv2d" in loaded.paths["depthwise"]
     assert "speed and memory of 1 layers are those of the float32 model" in loaded.summary()
-    with pytest.raises(KernelError, match="1 layers have no packed kernel, the first is depthwise"):
+    with pytest.raises(KernelError, match="no packed kernel for 1 layer, the first is depthwise"):
         runtime.load(vision, into=Net(), kernels="require")
     with pytest.raises(SettingsError, match="must be one of auto, require, exact, off"):
         runtime.load(vision, into=Net(), kernels="fast")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from netweight.data._segmentation._collect import site_of
 from netweight.errors import DataError
+from netweight.words import counted, some
 
 MASK = "_mask"
-SHOWN = 3
 
 
 def under(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
@@ -96,8 +96,8 @@ def _check_pairs(images: dict[Path, Path], masks: dict[Path, Path], suffixes: tu
     orphans = [str(masks[key]) for key in sorted(masks.keys() - images.keys())]
     if not bare and not orphans:
         return
-    said = [f"{len(bare)} without a mask ({_some(bare)})"] if bare else []
-    said += [f"{len(orphans)} masks without an image ({_some(orphans)})"] if orphans else []
+    said = [f"{len(bare)} without a mask ({some(bare)})"] if bare else []
+    said += [f"{counted(len(orphans), 'mask')} without an image ({some(orphans)})"] if orphans else []
     first, *others = suffixes
     raise DataError(
         f"images and masks do not pair up: {' and '.join(said)}. The mask of a{first} is a{MASK}{first} "
@@ -111,7 +111,3 @@ def _check_links(images: Iterable[Path]) -> None:
     for file in images:
         if (other := found.setdefault(file.resolve(), file)) is not file:
             raise DataError(f"{other} and {file} are one file, linked, and would be read twice; keep one of them")
-
-
-def _some(files: list[str]) -> str:
-    return ", ".join(files[:SHOWN]) + (", ..." if len(files) > SHOWN else "")

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from netweight.errors import DataError
+from netweight.words import counted, some
 
 GREY = ("1", "L")
 COLOUR = ("RGB", "P")
@@ -60,9 +61,9 @@ def binary(levels: np.ndarray, where: str, *, way_out: str = THRESHOLD) -> np.nd
         return levels
     values = np.unique(levels)
     if not any(np.isin(values, (0, white)).all() for white in WHITES):
-        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        shown = some((f"{value:g}" for value in values), most=6)
         raise DataError(
-            f"{where} is no binary mask: it holds {len(values)} values ({shown}); needed are 0 and 1, or 0 and 255. "
+            f"{where} is no binary mask: it holds {counted(len(values), 'value')} ({shown}); needed are 0 and 1, or 0 and 255. "
             f"{way_out}"
         )
     return levels > 0

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from netweight.data._segmentation import _files, _pictures, _resize
 from netweight.errors import DataError
+from netweight.words import counted
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
@@ -29,7 +30,7 @@ def pictures(folder: str | Path) -> tuple[Path, ...]:
     every = sorted(_files.under(root, SUFFIXES))
     found = tuple(file for file in every if not file.stem.endswith(_files.MASK))
     if not found:
-        masks = f"; {len(every)} files named *{_files.MASK} are taken for masks" if every else ""
+        masks = f"; taken for masks: {counted(len(every), 'file')} named *{_files.MASK}" if every else ""
         raise DataError(f"{root} holds no pictures ({', '.join(SUFFIXES)}){masks}")
     return found
 

@@ -13,9 +13,9 @@ import numpy as np
 from netweight.data._segmentation._segmentation import Segmentation
 from netweight.errors import DataError
 from netweight.provenance import sha256_of_json
+from netweight.words import counted, some
 
 PARTS = ("train", "validation", "test")
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Split:
         both = sorted(set(getattr(self, first + suffix)) & set(getattr(self, second + suffix)))
         if both:
             raise DataError(
-                f"{self.name}: {len(both)} {what}s are in both {first} and {second} "
-                f"({', '.join(map(str, both[:SHOWN]))}); a split goes by patient: neighbouring slices are nearly equal"
+                f"{self.name}: {first} and {second} share {counted(len(both), what)} ({some(both)}); a split goes by patient: neighbouring slices are nearly equal"
             )
 
     @property
@@ -75,10 +74,10 @@ class Split:
     def describe(self) -> str:
         """One line for a person."""
         parts = [
-            f"{part} {len(getattr(self, part + '_patients'))} patients, {len(getattr(self, part))} slices ({positive} positive)"
+            f"{part} {counted(len(getattr(self, part + '_patients')), 'patient')}, {counted(len(getattr(self, part)), 'slice')} ({positive} positive)"
             for part, positive in zip(PARTS, self.positives, strict=True)
         ]
-        found = f"; {len(self.duplicates)} pairs of equal images across parts" if self.duplicates else ""
+        found = f"; {counted(len(self.duplicates), 'pair')} of equal images across parts" if self.duplicates else ""
         return f"{self.name}: {'; '.join(parts)}{found}"
 
 
@@ -147,7 +146,7 @@ def _check_positives(found: Split) -> None:
             patients = getattr(found, f"{part}_patients")
             raise DataError(
                 f"{found.name}: none of the {len(getattr(found, part))} slices of {part} shows a lesion "
-                f"({len(patients)} patients: {', '.join(patients[:SHOWN])}{', ...' if len(patients) > SHOWN else ''}), so recall has no "
+                f"({counted(len(patients), 'patient')}: {some(patients)}), so recall has no "
                 "value there; ask for fewer folds, take another seed, or give more patients with lesions"
             )
 
