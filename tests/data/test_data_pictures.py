@@ -42,7 +42,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not there"):
         data.pictures(tmp_path / "nowhere")
     (tmp_path / "1_mask.png").write_bytes(b"")
-    with pytest.raises(DataError, match="holds no pictures .*; 1 files named"):
+    with pytest.raises(DataError, match="holds no pictures .*; taken for masks: 1 file named"):
         data.pictures(tmp_path)
 
 

@@ -226,7 +226,7 @@ def _break(folder, what):
         return "do not pair up: 1 without a mask .*1999_1.png.*mask of zeros"
     if what == "no image":
         first.unlink()
-        return "do not pair up: 1 masks without an image .*1999_1_mask.png"
+        return "do not pair up: 1 mask without an image .*1999_1_mask.png"
     if what == "twice":
         shutil.copy(first, first.with_suffix(".tif"))
         return "1999_1.png and .*1999_1.tif have the same name"

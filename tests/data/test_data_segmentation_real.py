@@ -121,7 +121,7 @@ def test_kolektor_holds_equal_images_as_different_surfaces_and_a_split_says_so(r
     pairs = set()
     for split in (split for seed in range(3) for split in data.folds(found, 5, seed=seed)):
         pairs |= {(found.names[i], found.names[j]) for i, j in split.duplicates}
-        assert ("pairs of equal images" in split.describe()) == bool(split.duplicates)
+        assert ("of equal images across parts" in split.describe()) == bool(split.duplicates)
     assert pairs == {("surface-005", "surface-148"), ("surface-098", "surface-225")}
 
 

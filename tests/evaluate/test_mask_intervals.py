@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluate.phantoms import phantom, scores
-from netweight.evaluate import Masked, average_precision, roc_auc
+from netweight.evaluate import Masked, average_precision, roc_auc, segmentation
 from netweight.evaluate._scored import Scored, Truth
 from netweight.evaluate._statistics import bca, resamples_of
 from netweight.evaluate.metrics import mask_overlap, mask_ranking
@@ -128,3 +128,23 @@ def test_the_interval_over_patients_covers_the_truth_and_one_over_slices_would_n
             hits[unit] += interval.low <= truth <= interval.high
     assert 0.86 <= hits["patients"] / 150 <= 0.99
     assert hits["slices"] / 150 < 0.8
+
+
+@pytest.mark.parametrize("noise", [0.5, 2.0])
+def test_an_interval_is_the_same_whoever_is_judged_beside(noise):
+    p, masks, patients = phantom(patients=4, slices=3, noise=1.5, ties=False)
+    other = scores(masks, noise=noise, seed=7)
+    alone = segmentation({"net": p}, masks, patients, source="made up", split="test")
+    paired = segmentation(
+        {"net": p, "other": other}, masks, patients, reference="other", source="made up", split="test"
+    )
+    own = {claim.metric: claim for claim in paired if claim.subject == "net"}
+    for claim in alone:
+        beside = own[claim.metric]
+        assert (claim.value, claim.low, claim.high, claim.data) == (beside.value, beside.low, beside.high, beside.data)
+        assert beside.comparison is not None and claim.comparison is None
+    # while both lie on one grid for the comparison
+    found, _ = samples(masks, patients, net=p, other=other)
+    one, two = found["net"]["auprc"], found["other"]["auprc"]
+    assert one.values_NK.shape == two.values_NK.shape and one.alone() is not one
+    assert samples(masks, patients, net=p)[0]["net"]["auprc"].own is None

@@ -86,6 +86,19 @@ def test_bca_equals_the_formula_written_out():
     assert (ours.low, ours.high) == pytest.approx(want, rel=ROUNDING)
 
 
+@pytest.mark.parametrize("nudge", [-1, 1])
+def test_replicates_that_differ_from_the_value_by_rounding_are_ties(nudge):
+    """Of three items two resamples in nine are the items themselves in another order, added up to the value but for the last bit."""
+    rng = np.random.default_rng(0)
+    value, jackknife = 0.7, np.array([0.6, 0.75, 0.8])
+    replicates = rng.normal(value, 0.1, 2000)
+    replicates[rng.random(2000) < 2 / 9] = value
+    tied = bca(value, replicates, jackknife, items="items")
+    nearly = np.where(replicates == value, np.nextafter(value, nudge * np.inf), replicates)
+    assert bca(value, nearly, jackknife, items="items") == tied
+    assert bca(value, np.where(replicates == value, value + nudge * 1e-9, replicates), jackknife, items="items") != tied
+
+
 def test_leaving_one_out_equals_deleting_it():
     rng = np.random.default_rng(0)
     values = rng.random((12, 2))

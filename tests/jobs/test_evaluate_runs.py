@@ -93,7 +93,7 @@ def test_the_training_set_by_another_path_is_tested_on_its_test_patients_alone(r
 def test_nobody_who_trained_or_chose_is_tested_on(run, tmp_path):
     slices, split = _runs.slices_of(_runs.read(run))
     by_name = patients(tmp_path / "named", slices, [*split.test, split.validation[0]])
-    with pytest.raises(DataError, match="1 patients of named trained vit or chose its weights"):
+    with pytest.raises(DataError, match="1 patient of named trained vit or chose its weights"):
         netweight.evaluate(run, data=by_name)
     by_picture = patients(tmp_path / "pictures", slices, [*split.test, *split.train], rename="other-")
     with pytest.raises(DataError, match=r"6 patients of pictures trained vit .*equal pictures"):
@@ -129,9 +129,9 @@ def test_without_the_training_data_a_run_still_knows_whom_it_has_seen(run, tmp_p
     assert all("0 of these slices and of their patients trained the net" in claim.note for claim in claims)
     both = patients(tmp_path / "both", slices, split.train[:2], rename="other-")
     patients(both, slices, split.test, rename="other-")
-    with pytest.raises(DataError, match=rf"1 patients of both .*2 of its {2 + len(split.test)} slices are equal"):
+    with pytest.raises(DataError, match=rf"1 patient of both .*2 of its {2 + len(split.test)} slices are equal"):
         netweight.evaluate(run, data=both)
-    with pytest.raises(DataError, match="1 patients of named trained vit .*0 of its 1 slices are equal"):
+    with pytest.raises(DataError, match="1 patient of named trained vit .*0 of its 1 slices are equal"):
         kept = json.loads((run / "seen.json").read_text())["patients"]["validation"][0]
         named = data.from_arrays(other.images[:1], other.masks[:1], [kept])
         netweight.evaluate(run, data=patients(tmp_path / "named", named, [0]))

@@ -58,7 +58,7 @@ def copied(runs, tmp_path: Path):
     def change(**parts) -> Path:
         table = json.loads((folder / "training.json").read_text())
         for key, value in parts.items():
-            table[key] = {**table[key], **value} if isinstance(value, dict) else value
+            table[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
         (folder / "training.json").write_text(
             json.dumps({key: value for key, value in table.items() if value is not ...})
         )
@@ -201,15 +201,15 @@ def test_without_its_data_a_page_has_no_pictures_and_says_so(copied, tmp_path: P
 
 def test_an_unfinished_run_is_refused(tmp_path: Path):
     (tmp_path / "begun.json").write_text("{}")
-    with pytest.raises(ArtifactError, match="not a finished run"):
+    with pytest.raises(ArtifactError, match="holds a run that is not finished"):
         netweight.report(tmp_path)
 
 
-def test_a_damaged_run_is_refused(copied):
+def test_a_damaged_run_is_refused(copied, runs):
     folder = copied(history=...)
     with pytest.raises(CorruptError, match="damaged: it has no 'history'"):
         netweight.report(folder)
-    copied(weights_sha256=...)
+    copied(history=runs[0].training["history"], weights_sha256=...)
     with pytest.raises(CorruptError, match="damaged: it has no 'weights_sha256'"):
         netweight.report(folder)
     (folder / "training.json").write_text("{")

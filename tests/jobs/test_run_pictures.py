@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(vit_run, pi
 def test_nothing_is_overwritten(vit_run, pictures, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "a_mask.png").write_bytes(b"mine")
-    with pytest.raises(ExistsError, match=r"1 masks are there already .*a_mask\.png"):
+    with pytest.raises(ExistsError, match=r"1 mask is there already .*a_mask\.png"):
         netweight.run(vit_run, images=pictures, masks_out=tmp_path / "m")
     assert (tmp_path / "m" / "a_mask.png").read_bytes() == b"mine"
     with pytest.raises(SettingsError, match="would go among the pictures"):

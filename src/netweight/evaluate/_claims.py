@@ -44,15 +44,17 @@ def claims_of(
       EvidenceError: a value is not finite, or subjects have different numbers of items.
     """
     replicates = _replicates(task, samples, terms)
+    alone = {name: s.alone() if isinstance(s, Additive) else s for name, s in samples.items()}
+    own = replicates | _replicates(task, {name: s for name, s in alone.items() if s is not samples[name]}, terms)
     found = []
     for subject in subjects:
         if subject.name not in samples:
             continue
         sample = samples[subject.name]
         value = _value(sample, subject.name, quantity.name)
-        interval = _interval(sample, replicates.get(subject.name))
+        interval = _interval(alone[subject.name], own.get(subject.name))
         comparison, note = _comparison(task, quantity, samples, replicates, subject.name, interval, terms)
-        found.append(_claim(task, quantity, subject, sample, value, interval, comparison, note, terms))
+        found.append(_claim(task, quantity, subject, alone[subject.name], value, interval, comparison, note, terms))
     return found + _ratios(quantity, found, samples, replicates, terms)
 
 

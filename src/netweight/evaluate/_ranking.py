@@ -10,10 +10,11 @@ With scores s of positives and negatives, and F(s) the share of negatives at or 
 Sources: ROC with ties, T. Fawcett, Pattern Recognition Letters 27 (2006), section 7; per-region overlap, P. Bergmann et al.,
 "The MVTec Anomaly Detection Dataset", IJCV 129 (2021), section 5.2 (there at chosen thresholds, here at every distinct score).
 
-A resample cannot sort all pixels again. It works on counts in bins of score, at most ``BINS``; the edges are quantiles of the
-scores of all subjects together, so that no bin holds more than 1/500 of a subject's positives, nor much of any small false-positive
-rate. On such a grid the exact value is missed by little (average precision by less than 1/500 times how much precision
-moves); the value itself is exact, and replicates are moved by the difference.
+A resample cannot sort all pixels again. It works on counts in bins of score, at most ``BINS``. The edges are quantiles of a
+subject's own scores, and for a comparison of those of all subjects together, so that no bin holds more than 1/500 of a
+subject's positives, nor much of any small false-positive rate. On such a grid the exact value is missed by little (average
+precision by less than 1/500 times how much precision moves); the value itself is exact, and replicates are moved by the
+difference.
 
 R resamples, B bins (ascending scores).
 """
@@ -160,9 +161,16 @@ def recall_within_of(sums_RK: Array, rate: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Gridded(Additive):
-    """A statistic from 0 to 1 of counts on a grid whose exact value is known: all on the grid is moved by the difference, but not out of 0 to 1."""
+    """A statistic from 0 to 1 of counts on a grid whose exact value is known: all on the grid is moved by the difference, but not out of 0 to 1.
+
+    ``own``: the same on a grid that depends on nobody else, where this one is shared with those it is compared with.
+    """
 
     exact: float = math.nan
+    own: Gridded | None = None
+
+    def alone(self) -> Additive:
+        return self.own or self
 
     @property
     def shift(self) -> float:

@@ -57,6 +57,10 @@ class Additive:
         """(N,): the statistic without each item in turn."""
         return self.of_sums(self.values_NK.sum(0) - self.values_NK)
 
+    def alone(self) -> Additive:
+        """What the interval comes from that is not a comparison's: the same whoever is judged beside it."""
+        return self
+
     def swapped(self, other: Additive, mask_RN: Array) -> Array:
         """(R,): the statistic when items under the mask are taken from ``other``."""
         moved_RK = mask_RN.astype(np.float64) @ (other.values_NK - self.values_NK)

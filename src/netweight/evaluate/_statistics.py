@@ -74,17 +74,21 @@ def bca(
     notes = [] if len(kept) == len(replicates_R) else [f"{len(replicates_R) - len(kept)} undefined resamples left out"]
     if n < TRUSTED:
         notes.append(f"only {n} {items}: bootstrap intervals from fewer than {TRUSTED} are usually too narrow")
-    tails, why_not = _tails(value, kept, jackknife_N)
+    tails, why_not = _tails(value, kept, jackknife_N, ALIKE * max(abs(value), scale or 0.0))
     name = "BCa" if not why_not else "percentile"
     low, high = np.quantile(kept, tails)
     method = f"{name} bootstrap over {n} {items}, {len(replicates_R)} resamples"
     return Interval(float(low), float(high), method, "; ".join(notes + ([why_not] if why_not else [])))
 
 
-def _tails(value: float, replicates_R: np.ndarray, jackknife_N: np.ndarray) -> tuple[np.ndarray, str]:
-    """The two quantile levels, and why they are the plain percentile's ("" if they are not)."""
+def _tails(value: float, replicates_R: np.ndarray, jackknife_N: np.ndarray, slack: float) -> tuple[np.ndarray, str]:
+    """The two quantile levels, and why they are the plain percentile's ("" if they are not).
+
+    Replicates within ``slack`` of the value are ties: of few items a good part are the items themselves in another order, whose sums
+    differ in the last bit.
+    """
     plain = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    below = float(np.mean(replicates_R < value) + np.mean(replicates_R <= value)) / 2
+    below = float(np.mean(replicates_R < value - slack) + np.mean(replicates_R <= value + slack)) / 2
     if not 0 < below < 1:
         return plain, "BCa undefined: every replicate lies on one side of the value"
     if not np.all(np.isfinite(jackknife_N)):

@@ -7,8 +7,8 @@ lesion (connected component in a slice, every lesion alike whatever its size) up
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -44,13 +44,16 @@ class _Patient:
 
 
 def of_masks(scored: Mapping[str, Scored], settings: Settings) -> Found:
-    """All quantities of every subject, on a grid of scores that they share."""
+    """All quantities of every subject, on a grid of scores that they share and on one of its own."""
     truth = truth_of(scored)
     missing = {name: no_positives(truth) or _no_negatives(truth.counts) for name in (ROC_AUC, RECALL, AUPRO)}
     missing[AUPRC] = no_positives(truth)
     exact = {name: _exact(one, settings, missing) for name, one in scored.items()}
-    grid = edges([scores for _, scores in exact.values()])
-    return {name: _samples(one, settings, grid, exact[name][0], missing) for name, one in scored.items()}
+    shared = [edges([scores for _, scores in exact.values()])] if len(exact) > 1 else []
+    return {
+        name: _samples(one, settings, [edges([exact[name][1]]), *shared], exact[name][0], missing)
+        for name, one in scored.items()
+    }
 
 
 def _no_negatives(counts: Mapping[str, int]) -> str:
@@ -95,14 +98,28 @@ def _patients(scored: Scored) -> Iterator[_Patient]:
 
 
 def _samples(
-    scored: Scored, settings: Settings, grid: Array, exact: Mapping[str, float], missing: Mapping[str, str]
+    scored: Scored, settings: Settings, grids: Sequence[Array], exact: Mapping[str, float], missing: Mapping[str, str]
 ) -> dict[str, Sample]:
-    positives, negatives, weights, lesions = [], [], [], []
+    """On the first grid; where there is a second, on that to be compared."""
+    rows: list[list[tuple[Array, ...]]] = [[] for _ in grids]
     for patient in _patients(scored):
-        positives.append(binned(patient.positives, grid))
-        negatives.append(binned(patient.negatives, grid))
-        weights.append(binned(patient.positives, grid, patient.weights))
-        lesions.append([patient.lesions])
+        for kept, grid in zip(rows, grids, strict=True):
+            kept.append(_counted(patient, grid))
+    alone, *shared = (_on_grid(kept, scored.truth.counts, settings, exact) for kept in rows)
+    found = {name: replace(one, own=alone[name]) for name, one in shared[0].items()} if shared else alone
+    return {name: unless(missing[name], one) for name, one in found.items()}
+
+
+def _counted(patient: _Patient, grid: Array) -> tuple[Array, ...]:
+    """Positives, negatives, weights of positives by bin, and the number of lesions."""
+    positives, negatives = binned(patient.positives, grid), binned(patient.negatives, grid)
+    return positives, negatives, binned(patient.positives, grid, patient.weights), np.array([patient.lesions])
+
+
+def _on_grid(
+    patients: Sequence[tuple[Array, ...]], known: Mapping[str, int], settings: Settings, exact: Mapping[str, float]
+) -> dict[str, Gridded]:
+    positives, negatives, weights, lesions = (np.array(part) for part in zip(*patients, strict=True))
     pixels_PK = np.concatenate([positives, negatives], 1)
     ones_PK = np.concatenate([positives, negatives, np.sum(positives, 1, keepdims=True)], 1)
     regions_PK = np.concatenate([weights, negatives, lesions], 1)
@@ -112,8 +129,8 @@ def _samples(
         RECALL: (pixels_PK, partial(_ranking.recall_within_of, rate=settings.fpr)),
         AUPRO: (regions_PK, partial(_ranking.curve_area_of, limit=settings.pro_limit)),
     }
-    counts = scored.truth.counts | {"lesions": int(np.sum(lesions)), "bins": len(grid) + 1}
+    counts = {**known, "lesions": int(np.sum(lesions)), "bins": positives.shape[1]}
     return {
-        name: unless(missing[name], Gridded(values, of_sums, "patients", counts, exact=exact.get(name, np.nan)))
+        name: Gridded(values, of_sums, "patients", counts, exact=exact.get(name, np.nan))
         for name, (values, of_sums) in forms.items()
     }
