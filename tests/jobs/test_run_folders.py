@@ -12,9 +12,9 @@ import torch
 
 import netweight
 from netweight.cli._main import main
-from netweight.errors import ArtifactError, CorruptError, ExistsError, ResourceError, SettingsError
+from netweight.errors import ArtifactError, CorruptError, DataError, ExistsError, ResourceError, SettingsError
 from netweight.jobs import _runs
-from netweight.train import STATE, load_recipe
+from netweight.train import STATE, Drawn, load_recipe
 
 RECIPE = {
     "seed": 3,
@@ -185,6 +185,22 @@ def test_a_row_may_lie_beside_its_recipe(tmp_path, monkeypatch):
     assert load_recipe(home / "net.toml").qat.qat().wgrad_g.format == "mxfp4"
     with pytest.raises(SettingsError, match=r"no such file: mine\.toml"):
         load_recipe({"net": {"use": "vit"}, "qat": {"use": "mine.toml"}})
+
+
+@pytest.mark.parametrize(
+    "training, words",
+    [
+        ({"warmup": 7}, "warmup = 7: all passes together have 6 steps"),
+        ({"slices": 8, "positive": 0.5}, "all of one kind"),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_refused_before_anything_is_written(training, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(Drawn, "positive", lambda self, number: True)
+    with pytest.raises((SettingsError, DataError), match=words):
+        netweight.train(
+            {**RECIPE, "training": RECIPE["training"] | training}, data="phantom:12x6", out=tmp_path / "run", threads=1
+        )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

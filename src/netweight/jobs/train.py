@@ -32,6 +32,7 @@ from netweight.train import (
     Quantized,
     Shown,
     TrainRecipe,
+    check_lesson,
     divided,
     fit,
     hooks,
@@ -62,7 +63,6 @@ def train(
         return _finished(folder, chosen, slices, master)
     net, quantized = _runs.built(chosen, slices.images.shape[1])
     with readable_errors(folder), threads_of(threads):
-        _claim(folder, _key(chosen, slices, split, master, where))
         lesson = Lesson(
             net.to(where),
             Drawn(slices, chosen.seed),
@@ -71,6 +71,8 @@ def train(
             teacher=_teacher(master, where),
             hooks=hooks(quantized),
         )
+        check_lesson(lesson, chosen.training)
+        _claim(folder, _key(chosen, slices, split, master, where))
         history = fit(lesson, chosen.training, seed=chosen.seed, folder=folder, progress=progress)
         trained = time.monotonic()
         net.to("cpu")

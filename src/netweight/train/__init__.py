@@ -2,7 +2,7 @@
 
 from netweight.train._diagnose import Diagnosis, diagnose
 from netweight.train._hooks import hooks
-from netweight.train._loop import EVALUATED, STATE, History, Hook, Lesson, fit
+from netweight.train._loop import EVALUATED, STATE, History, Hook, Lesson, check_lesson, fit
 from netweight.train._objective import bce_tversky, distillation
 from netweight.train._optimizer import optimizer
 from netweight.train._oscillation import OscillationReset
@@ -31,6 +31,7 @@ __all__ = [
     "Training",
     "bce_tversky",
     "catalogue",
+    "check_lesson",
     "diagnose",
     "distillation",
     "divided",

@@ -99,12 +99,9 @@ def fit(
     Returns:
       what happened. Where logits, a loss or a gradient were not finite, ``ended`` names the tensor that overflowed first.
     Raises:
-      DataError: nothing to train on, or nothing to choose by. CorruptError: the state in the folder cannot be read.
+      DataError, SettingsError: as ``check_lesson``. CorruptError: the state in the folder cannot be read.
     """
-    if not lesson.train or not lesson.validation:
-        raise DataError(
-            f"{counted(len(lesson.train), 'slice')} to train on and {len(lesson.validation)} to validate with: both are needed"
-        )
+    check_lesson(lesson, settings)
     run = _Run(lesson, settings, seed)
     place = None if folder is None else folder / STATE
     if place is not None and place.exists():
@@ -121,6 +118,22 @@ def fit(
     lesson.module.load_state_dict(run.best)
     lesson.module.eval()
     return replace(run.history, ended="; ".join(part for part in (run.history.ended, run.said) if part))
+
+
+def check_lesson(lesson: Lesson, settings: Training) -> None:
+    """Before anything is written.
+
+    Raises:
+      DataError: nothing to train on, nothing to choose by, or slices of one kind where a share of both is asked for.
+      SettingsError: the rate would rise for longer than training can last.
+    """
+    if not lesson.train or not lesson.validation:
+        raise DataError(
+            f"{counted(len(lesson.train), 'slice')} to train on and {len(lesson.validation)} to validate with: both are needed"
+        )
+    _kinds(lesson, settings)
+    if settings.warmup > (steps := _steps(lesson, settings)):
+        raise SettingsError(f"warmup = {settings.warmup}: all passes together have {counted(steps, 'step')}")
 
 
 def _kept(place: Path) -> dict[str, Any]:
@@ -253,8 +266,11 @@ class _Run:
 
     def rate(self) -> float:
         warm = min(1.0, (self.history.steps + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        steps = len(batched(range(per_pass(self.lesson, self.settings)), self.settings.batch)) * self.settings.epochs
-        return self.settings.lr * self.pace.left(self.history.steps / steps, self.settings) * warm
+        return (
+            self.settings.lr
+            * self.pace.left(self.history.steps / _steps(self.lesson, self.settings), self.settings)
+            * warm
+        )
 
     def state(self) -> dict[str, Any]:
         return {
@@ -285,16 +301,24 @@ def order(lesson: Lesson, settings: Training, seed: int, epoch: int) -> list[int
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     numbers = list(lesson.train)
     wanted = per_pass(lesson, settings)
+    kinds = _kinds(lesson, settings)
     if settings.positive is None:
         return _shuffled(numbers, generator)[:wanted]
-    kinds = [[n for n in numbers if lesson.slices.positive(n) is kind] for kind in (True, False)]
+    counts = [round(wanted * settings.positive), wanted - round(wanted * settings.positive)]
+    chosen = [n for kind, count in zip(kinds, counts, strict=True) for n in _cycled(kind, count, generator)]
+    return _shuffled(chosen, generator)
+
+
+def _kinds(lesson: Lesson, settings: Training) -> list[list[int]]:
+    """Training slices with something to find and those without, where a share of them is asked for."""
+    if settings.positive is None:
+        return []
+    kinds = [[n for n in lesson.train if lesson.slices.positive(n) is kind] for kind in (True, False)]
     if not all(kinds):
         raise DataError(
             "positive asks for a share of slices with something to find, but the training slices are all of one kind"
         )
-    counts = [round(wanted * settings.positive), wanted - round(wanted * settings.positive)]
-    chosen = [n for kind, count in zip(kinds, counts, strict=True) for n in _cycled(kind, count, generator)]
-    return _shuffled(chosen, generator)
+    return kinds
 
 
 def batched(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -309,6 +333,11 @@ def per_pass(lesson: Lesson, settings: Training) -> int:
     """Slices of one pass; only where a share of them is asked for can there be more than there are."""
     wanted = settings.slices or len(lesson.train)
     return wanted if settings.positive is not None else min(wanted, len(lesson.train))
+
+
+def _steps(lesson: Lesson, settings: Training) -> int:
+    """Of all passes."""
+    return len(batched(range(per_pass(lesson, settings)), settings.batch)) * settings.epochs
 
 
 def _cycled(numbers: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:
