@@ -1,6 +1,6 @@
 """What a training step with quantized products costs beside one in float32: same net, same slices, taking turns.
 
-    python benchmarks/training_steps.py --out benchmarks/records/DATE_training-steps_HARDWARE [--threads 1] [--rounds 15]
+    python benchmarks/training_steps.py --out benchmarks/records/DATE_training-steps_HARDWARE [--sizes 500k 4m 15m] [--threads 1] [--rounds 15]
 
 A step is what `netweight train` does: forward, loss, backward, clipping of gradients, the optimizer. In every round each recipe takes one
 step, in an order drawn anew, so that a busy moment falls on all; the ratio is to the float32 step of the same round, its median
@@ -20,10 +20,11 @@ from _numbers import about, cell, keep, spread
 from torch import nn
 
 from netweight import models, provenance
+from netweight.errors import NetweightError
 from netweight.train import Training, bce_tversky, optimizer, quantize
 
 RECIPES = ("baseline", "nvfp4-forward", "nvfp4", "nvfp4-2d-rht", "nvfp4-2d-rht-sr", "nvfp4-sr")
-NETS = ("cnn", "vit", "swin", "depthwise", "efficientnet")
+NETS = ("cnn", "vit", "swin", "depthwise", "efficientnet", "monai-unet", "monai-swinunetr")
 
 
 class Stepper:
@@ -47,12 +48,12 @@ class Stepper:
         return time.perf_counter() - begun
 
 
-def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Ratios of one net's steps, by recipe."""
+def measured(name: str, size: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Ratios of the steps of one net of one size, by recipe."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(given.batch, 3, given.image, given.image, generator=generator)
     masks = torch.rand(given.batch, given.image, given.image, generator=generator) < 0.05
-    steppers = {recipe: Stepper(name, given.size, given.image, recipe) for recipe in RECIPES}
+    steppers = {recipe: Stepper(name, size, given.image, recipe) for recipe in RECIPES}
     for stepper in steppers.values():
         stepper.step(images, masks)
     order, draw = list(RECIPES), random.Random(0)
@@ -70,7 +71,7 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", default="500k")
+    parser.add_argument("--sizes", nargs="+", default=["500k"])
     parser.add_argument("--image", type=int, default=128, help="pixels along a side")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
@@ -78,12 +79,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    found = {name: measured(name, given) for name in NETS}
+    found = {
+        f"{name} {size}": measured(name, size, given) for size in given.sizes for name in NETS if _there(name, size)
+    }
     settings = {key: value for key, value in vars(given).items() if key != "out"}
     environment = provenance.environment(threads=given.threads)
     keep(
         given.out, {"settings": settings, "environment": environment, "nets": found}, page(settings, environment, found)
     )
+
+
+def _there(name: str, size: str) -> bool:
+    """Not every net has every size, and MONAI's need MONAI."""
+    try:
+        models.nets.build(name, size, image=128, seed=0)
+    except NetweightError as error:
+        print(f"left out: {error}")
+        return False
+    return True
 
 
 def page(settings: dict[str, Any], environment: dict[str, Any], found: dict[str, Any]) -> list[str]:

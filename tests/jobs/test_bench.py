@@ -67,7 +67,9 @@ def test_wrong_requests_are_refused(artifact: Path, tmp_path: Path):
     net = nn.Sequential(nn.Linear(64, 64))
     odd = recipe.load({"name": "nf4", "step": [{"use": "rtn", "format": "nf4"}]})
     netweight.compress(net, odd, out=tmp_path / "nf4", threads=1)
-    with pytest.raises(KernelError, match="no packed kernel for 1 layer, the first is 0: .*nf4: no kernel for nf4 codes"):
+    with pytest.raises(
+        KernelError, match="no packed kernel for 1 layer, the first is 0: .*nf4: no kernel for nf4 codes"
+    ):
         netweight.bench(tmp_path / "nf4", into=net, example=torch.zeros(1, 64), require_kernels=True, **QUICK)
 
 
