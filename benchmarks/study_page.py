@@ -37,7 +37,7 @@ def main() -> None:
     body = list(_recovered(found, plan) if plan.job == "compress" else _trained(found, plan))
     given.record.mkdir(parents=True, exist_ok=True)
     (given.record / "study.json").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
-    text = "\n".join([f"# {plan.name}", "", *_about(found, given.plan), "", *body]) + "\n"
+    text = "\n".join([f"# {plan.name}", "", *_about(found, plan, given.plan), "", *body]) + "\n"
     (given.record / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -56,12 +56,12 @@ def _again(found: Table, plan: Study) -> Table:
     }
 
 
-def _about(found: Table, plan: Path) -> Iterator[str]:
+def _about(found: Table, plan: Study, path: Path) -> Iterator[str]:
     failed = [row for row in found["cells"] if "failure" in row]
     environment = found["environment"]
     yield (
-        f"`netweight study {plan.as_posix()}`: {len(found['cells']) - len(failed)} of {len(found['cells'])} cells done. "
-        f"{environment['cpu']}, {environment['cores']} cores; commit {environment['commit'][:12] or 'unknown'}"
+        f"`netweight study {path.as_posix()}`: {len(found['cells']) - len(failed)} of {len(found['cells'])} cells done. "
+        f"{_machines(found)}, {environment['cores']} cores; commit {environment['commit'][:12] or 'unknown'}"
         + (f", concluded at {found['concluded']['commit'][:12] or 'unknown'}." if "concluded" in found else ".")
     )
     if "judged" in found:
@@ -74,7 +74,15 @@ def _about(found: Table, plan: Path) -> Iterator[str]:
         yield f"{count} failed: {why}."
     for row in found["cells"]:
         if row.get("diverged"):
-            yield f"Diverged, and judged as it ended: {', '.join(str(v) for v in list(row.values())[: list(row).index('key')])}: {row['ended']}."
+            yield f"Diverged, and judged as it ended: {', '.join(str(row[name]) for name in (*plan.axes, 'seed'))}: {row['ended']}."
+
+
+def _machines(found: Table) -> str:
+    """The processors that cells ran on, or the one that concluded where cells do not say."""
+    counted = Counter(row["cpu"] for row in found["cells"] if row.get("cpu"))
+    if len(counted) < 2:
+        return next(iter(counted), found["environment"]["cpu"])
+    return " and ".join(f"{cpu} ({count} cells)" for cpu, count in counted.items())
 
 
 def _recovered(found: Table, plan: Study) -> Iterator[str]:

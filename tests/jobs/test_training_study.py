@@ -11,7 +11,7 @@ from PIL import Image
 import netweight
 from netweight.errors import SettingsError
 from netweight.jobs._training_study import concluded
-from netweight.study import load
+from netweight.study import OF_A_RUN, load
 
 GRID = {
     "name": "tiny",
@@ -33,6 +33,7 @@ def test_cells_are_trained_and_kept(tmp_path):
     found = netweight.study(GRID, out=tmp_path, workers=2)
     assert [("failure" in row, row["recipe"]) for row in found.cells] == [(False, "baseline"), (False, "nvfp4")]
     assert found.phantom and found.comparisons[0].n == 1
+    assert set(found.cells[0]) == {"recipe", "seed", "key", "AUPRC", *OF_A_RUN["train"]}
     first = (tmp_path / "study.json").read_bytes()
     runs = sorted(tmp_path.glob("cells/*/run/training.json"))
     stamps = [path.stat().st_mtime_ns for path in runs]
@@ -235,6 +236,8 @@ def test_what_cannot_be_found_is_said_and_costs_nothing_else(tmp_path):
         ({"measure": [{"name": "AUPRC", "metric": "auprcc"}]}, {}, "did you mean 'auprc'"),
         ({"measure": [{"name": "a", "metric": m} for m in ("auprc", "dice")]}, {}, "named 'a', as is another"),
         ({"measure": [{"name": "recipe", "metric": "auprc"}]}, {}, "named 'recipe', as is another measure, an axis"),
+        ({"measure": [{"name": "best", "metric": "auprc"}]}, {}, "a measure is named 'best', as is .* column"),
+        ({"axes": {**GRID["axes"], "seed": {"a": {}}}}, {}, "an axis is named 'seed'"),
         ({"recipe": {**GRID["recipe"], "net": {"use": "vit", "size": "1m"}}}, {}, "size '1m' is not one of"),
         ({"recipe": {**GRID["recipe"], "data": {"size": 33}}}, {}, "33 .*: this net takes sides"),
     ],

@@ -14,7 +14,7 @@ from netweight.evaluate import Task, task
 from netweight.jobs import _tasks
 from netweight.jobs.compress import compress
 from netweight.jobs.evaluate import evaluate
-from netweight.study import Measure
+from netweight.study import OF_A_RUN, Measure
 
 MADE, SPENT = "artifact", "artifact.spent"
 KEPT = ("ledger.jsonl", "recipe.toml", "netweight.json", "claims.jsonl", "overlap.json", "run.json")
@@ -45,7 +45,7 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
                 shutil.copy(place / MADE / name, place / name)
         (place / MADE).rename(place / SPENT)  # half an artifact must not be taken for a whole one
         _clear(place)
-    return {"measures": found, "run": {key: run[key] for key in ("bytes", "seconds", "peak_bytes") if key in run}}
+    return {"measures": found, "run": {key: run[key] for key in OF_A_RUN["compress"] if key in run}}
 
 
 def _clear(place: Path) -> None:

@@ -18,7 +18,8 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """``what``: data, recipe, measures, device, threads. A cell that was killed goes on where its training was.
 
     Returns:
-      ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended, whether because something was not finite.
+      ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended, whether because something was not finite,
+      on which processor.
     """
     where = {"data": what["data"], "device": what["device"], "threads": int(what["threads"])}
     run = train(dict(what["recipe"]), out=Path(folder) / MADE, **where)
@@ -32,6 +33,7 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
             "steps": history["steps"],
             "ended": history["ended"],
             "diverged": history["diverged"],
+            "cpu": run.training["environment"]["cpu"],
         },
     }
 

@@ -14,6 +14,13 @@ from netweight.errors import SettingsError, nearest
 from netweight.provenance import sha256_of_json
 from netweight.settings import Seed, Settings, parse, read_toml
 
+# What a row of a study holds beside its axes and measures, by what its cells do; a measure of one of these names would hide it.
+COLUMNS = ("seed", "key", "failure")
+OF_A_RUN = {
+    "compress": ("bytes", "seconds", "peak_bytes"),
+    "train": ("passes", "best", "steps", "ended", "diverged", "cpu"),
+}
+
 
 class Measure(Settings):
     """One number to take of every cell: a metric on data by name; over several data sets their mean."""
@@ -118,11 +125,7 @@ def load(source: str | Path | dict[str, Any]) -> Study:
     measures = tuple(parse(Measure, row, f"{where}: measure {n}") for n, row in enumerate(grid.measure, 1))
     if not measures:
         raise SettingsError(f"{where}: nothing is measured; add a [[measure]] table")
-    taken = ["seed", "key", "failure", *grid.axes, *(measure.name for measure in measures)]
-    if twice := [measure.name for measure in measures if taken.count(measure.name) > 1]:
-        raise SettingsError(
-            f"{where}: a measure is named {twice[0]!r}, as is another measure, an axis or a column of every study; each needs a name of its own"
-        )
+    _check_names(grid, measures, where)
     if blind := [measure.name for measure in measures if grid.job == "compress" and not measure.data]:
         raise SettingsError(f"{where}: measure {blind[0]!r} names no data")
     cells = tuple(_cells(grid))
@@ -139,6 +142,17 @@ def load(source: str | Path | dict[str, Any]) -> Study:
         measures,
         compare,
     )
+
+
+def _check_names(grid: _Grid, measures: Sequence[Measure], where: str) -> None:
+    """Raises: SettingsError: two columns of a study's rows would have one name."""
+    named = [("an axis", axis) for axis in grid.axes] + [("a measure", measure.name) for measure in measures]
+    taken = [*COLUMNS, *OF_A_RUN[grid.job], *(name for _, name in named)]
+    for what, name in reversed(named):
+        if taken.count(name) > 1:
+            raise SettingsError(
+                f"{where}: {what} is named {name!r}, as is another measure, an axis or a column of every study; each needs a name of its own"
+            )
 
 
 def _known(name: str, names: Mapping[str, Any], where: str) -> None:
