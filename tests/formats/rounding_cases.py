@@ -18,8 +18,8 @@ def random(*shape: int, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
     return torch.randn(shape, generator=generator) * torch.exp(torch.randn(shape, generator=generator) * spread)
 
 
-def reference(x, name, *, axis, rounding="nearest", seed=0, signs=None, rule="amax", samples=1):
-    request, x = _round.requested(name, rule, signs), dense(x, samples)
+def reference(x, name, *, axis, rounding="nearest", seed=0, signs=None, rule="amax", scales="stored", samples=1):
+    request, x = _round.requested(name, rule, signs, scales), dense(x, samples)
     out = torch.empty_like(x)
     plan = layout(tuple(x.shape), x.stride(), axis, request.format.rows, samples)
     _round_reference.round_into(out, x, plan, request, rounding == "stochastic", seed, samples)

@@ -14,7 +14,7 @@ ORACLES = {
     "nvfp4": lambda x: number_formats.quantized("nvfp4-ragged", x),
     "mxfp4": lambda x: number_formats.quantized("mxfp4-ragged", x),
     "e4m3-g32": lambda x: number_formats.quantized("e4m3-g32-ragged", x),
-    "int8-sym-g32": lambda x: number_formats.quantized("int8-sym-g32-ragged", x),
+    "int8-sym-g32": lambda x: number_formats.signed_integers(x, 8, 32),
     "nvfp4-four-over-six": number_formats.four_over_six,
 }
 # A second-level scale of all samples together would serve the largest, and flush the smallest to 0.

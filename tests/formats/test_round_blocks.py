@@ -459,3 +459,21 @@ def test_the_end_of_a_block_is_that_of_its_scale_and_not_of_what_lies_in_it():
     before, after, end = formats.look_at_blocks(x, "mxfp4", axis=1)
     assert before.flatten().sort().values[-2:].tolist() == [4.5, 7.0]
     assert after.flatten().sort().values[-2:].tolist() == [4.0, 6.0] and (end == 6).all()
+
+
+@pytest.mark.parametrize("name", ["int8-sym-tensor", "int4-sym-g32", "int8-sym-channel"])
+@pytest.mark.parametrize("scale", [1e-30, 3e-6, 1.0, 1e7, 1e30])
+def test_scales_that_no_file_holds_are_of_float32(name, scale):
+    x = random(8, 64, seed=3) * scale
+    bits, lines = int(name[3]), x.reshape(1, -1) if name.endswith("tensor") else x
+    group = 32 if name.endswith("g32") else lines.shape[1]
+    got = formats.round_blocks(x, name, axis=1, scales="float32")
+    want = number_formats.signed_integers(lines.numpy(), bits, group).reshape(x.shape)
+    np.testing.assert_array_equal(got.numpy(), want)
+    assert 0 < float((got - x).double().norm() / x.double().norm()) < 2 ** (3 - bits)  # a step of the largest is 2^(1 - bits) of it
+    assert same_bits(got, reference(x, name, axis=1, scales="float32"))
+
+
+def test_scales_of_another_kind_are_refused():
+    with pytest.raises(FormatError, match="scales = 'float16'"):
+        formats.round_blocks(torch.ones(32), "nvfp4", axis=0, scales="float16")

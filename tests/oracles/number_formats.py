@@ -226,6 +226,18 @@ def quantized(name: str, weight_OI: np.ndarray, ratio_OG: np.ndarray | float = 1
     return values(fitted, codes(fitted, w)).astype(np.float64)
 
 
+def signed_integers(x: np.ndarray, bits: int, group: int) -> np.ndarray:
+    """Rows in groups, each with a float32 scale of 2 max / (2^bits - 1) that no file has to hold."""
+    found = np.empty_like(x, dtype=F32)
+    for row, into in zip(x, found, strict=True):
+        for k in range(0, len(row), group):
+            part = row[k : k + group]
+            scale = np.abs(part).max() * F32(2) / F32(2**bits - 1)
+            units = np.rint(part / scale) if scale else np.zeros_like(part)
+            into[k : k + group] = np.clip(units, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * scale
+    return found
+
+
 def four_over_six(weight_OI: np.ndarray) -> np.ndarray:
     """float32 values of NVFP4 where each block's maximum becomes 6 or 4, whichever errs less in squares; 6 in doubt.
 

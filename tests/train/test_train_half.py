@@ -31,7 +31,7 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("row", [row for row in catalogue() if row.rounds], ids=lambda row: row.name)
 def test_under_autocast_the_same_gradients_come_out(row, images):
-    """To the bit where every product here rounds; LSQ's layers, and a product that w4a16 does not round, follow autocast to bfloat16."""
+    """To the bit where every product here rounds; the third, which LSQ and w4a16 do not round, follows autocast to bfloat16."""
     torch.manual_seed(0)
     net = Mixed()
     quantize(net, row, attention=True)
@@ -61,3 +61,25 @@ def test_a_layer_in_bfloat16_multiplies_what_was_rounded_from_its_values(name, i
     assert y.dtype == torch.bfloat16 and torch.equal(y, wide(x.detach().float()).bfloat16())
     y.sum().backward()
     assert x.grad is not None and x.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("row", [row for row in catalogue() if row.rounds], ids=lambda row: row.name)
+@pytest.mark.parametrize("layer", [nn.Linear(64, 32), nn.Conv2d(64, 32, 3, padding=1)], ids=["linear", "conv"])
+def test_a_layer_under_autocast_is_of_float32_and_so_is_its_backward_there(row, layer):
+    layer, other = copy.deepcopy(layer), copy.deepcopy(layer)
+    shape = (9, 64) if isinstance(layer, nn.Linear) else (2, 64, 5, 5)
+    x, y = (torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    for one in (layer, other):
+        quantize(one, row)
+    layer(x).square().sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        z = other(y)
+        if (
+            row.learned is None
+        ):  # what rounds by learned scales leaves its product's backward to torch, which heeds autocast
+            z.square().sum().backward()
+    if row.learned is not None:
+        z.square().sum().backward()
+    assert z.dtype == torch.float32 and torch.equal(x.grad, y.grad)
+    for a, b in zip(layer.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)

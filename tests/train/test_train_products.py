@@ -250,3 +250,66 @@ def test_what_nobody_needs_is_not_rounded(monkeypatch):
     with torch.no_grad():
         layer(torch.randn(8, 32))
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("row", [row for row in catalogue() if row.rounds], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.Linear(32, 24), (0, 32)), (nn.Linear(32, 24), (2, 0, 32)), (nn.Conv2d(32, 24, 3, padding=1), (0, 32, 5, 5))],
+    ids=["linear", "tokens", "conv"],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_goes_in_and_nothing_comes_out(row, layer, shape, training):
+    layer = copy.deepcopy(layer).train(training)
+    want = layer(torch.empty(shape)).shape
+    quantize(layer, row)
+    x = torch.empty(shape, requires_grad=True)
+    y = layer(x)
+    assert y.shape == want
+    y.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in layer.parameters())
+    later = layer(torch.ones((2, *shape[1:]) if shape[1] else (2, 3, 32)))
+    assert later.isfinite().all()
+
+
+@pytest.mark.parametrize("kernel", [3, (3, 5)])
+def test_same_padding_is_that_padding_in_numbers_backward_too(kernel):
+    torch.manual_seed(0)
+    tall, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
+    numbers, words = (
+        nn.Conv2d(32, 32, kernel, padding=(tall // 2, wide // 2)),
+        nn.Conv2d(32, 32, kernel, padding="same"),
+    )
+    words.load_state_dict(numbers.state_dict())
+    x, y = (torch.randn(2, 32, 7, 7, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    for one in (numbers, words):
+        quantize(one, RECIPES["all"])
+    a, _ = backward(numbers, x, 3)
+    b, _ = backward(words, y, 3)
+    assert torch.equal(a, b) and torch.equal(x.grad, y.grad)
+    assert torch.equal(numbers.weight.grad, words.weight.grad)
+
+
+def test_integers_round_gradients_and_inputs_of_any_size():
+    """Their scales are kept in no file, so that float16 has no say in them."""
+    row = Qat("all", *(Operand("int8-sym-tensor"),) * 2, Operand("int8-sym-tensor"), Operand("int8-sym-tensor"))
+    for size in (1e-9, 1.0, 1e9):
+        torch.manual_seed(0)
+        layer, x = nn.Linear(64, 32, bias=False), (torch.randn(16, 64) * size).requires_grad_()
+        plain, y = copy.deepcopy(layer), x.detach().clone().requires_grad_()
+        quantize(layer, row)
+        g = torch.randn(16, 32) * size
+        layer(x).backward(g)
+        plain(y).backward(g)
+        got, want = layer(x).detach(), plain(y).detach()
+        # eight bits: off by half a step of 1/127 of the largest, some 4 sigma, uniformly: 1 % for each operand
+        assert float((got - want).norm()) < 0.03 * float(want.norm())
+        assert float((x.grad - y.grad).norm()) < 0.03 * float(y.grad.norm())
+
+
+def test_a_product_of_matrices_is_one_call():
+    module, calls = nn.Sequential(nets.MatMul()), []
+    quantize(module, OF_INPUTS["all"], attention=True)
+    module[0].register_forward_hook(lambda *_: calls.append(1))
+    module[0](torch.randn(16, 32), torch.randn(32, 16))
+    assert calls == [1]

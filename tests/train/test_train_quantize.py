@@ -373,3 +373,29 @@ def test_torchs_own_encoder_runs_its_rounded_layers_in_evaluation_as_well():
     assert torch.equal(copy.deepcopy(encoder)(x), encoder(x))
     quantized.undo()
     assert all(torch.equal(a, b) for a, b in zip(outputs(), plain, strict=True))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_vector_is_one_sample_of_learned_scales(bits):
+    layer = nn.Linear(64, 16)
+    quantize(layer, Qat("learned", learned=bits))
+    x = torch.randn(64, generator=torch.Generator().manual_seed(1))
+    found = []
+    for given in (x[None], x):
+        layer.zero_grad()
+        layer(given).sum().backward()
+        found.append(float(layer.input_scale.grad))
+    assert found[0] == pytest.approx(found[1], rel=1e-6) and found[0] != 0
+
+
+def test_layers_with_gradients_draw_anew_in_evaluation_as_well():
+    layer = nn.Linear(32, 32).eval()  # as where batch normalization is frozen
+    quantize(layer, Qat("drawn", dgrad_g=Operand("nvfp4", rounding="stochastic")))
+    x = torch.randn(64, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    g = torch.randn(64, 32, generator=torch.Generator().manual_seed(2))
+    found = []
+    for _ in range(2):
+        x.grad = None
+        layer(x).backward(g)
+        found.append(x.grad)
+    assert not torch.equal(*found)

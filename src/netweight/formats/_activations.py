@@ -84,7 +84,9 @@ class Blocks:
         """See ``Activations``. Where the channels are the first dimension x is one sample."""
         samples = 1 if axis % x.dim() == 0 else x.shape[0]
         with torch.no_grad():
-            value = round_blocks(x, self.format, axis=axis, rule=self.rule, samples=samples).to(x.dtype)
+            value = round_blocks(x, self.format, axis=axis, rule=self.rule, scales="float32", samples=samples).to(
+                x.dtype
+            )
         return _straight(x, value)
 
 

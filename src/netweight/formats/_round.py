@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from netweight.formats._layout import Layout, dense, empty_beside, layout
 
 Rule = str | float
 Scaling = Literal["amax", "four-over-six"]
+Scales = Literal["stored", "float32"]
 TRANSFORMER_ENGINE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 ON_A_GPU = ("nvfp4", "nvfp4-2d", "mxfp4")  # formats that the GPU's kernels know
 FAMILIES = ("nvfp4", "mx", "minifloat", "integer")
@@ -42,6 +43,7 @@ def round_blocks(
     seed: int = 0,
     signs: tuple[int, ...] | None = None,
     rule: Rule = "amax",
+    scales: Scales = "stored",
     samples: int = 1,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -60,6 +62,8 @@ def round_blocks(
         of two operands turned alike is the product of what was rounded, since the transform is orthonormal. Sums of 16 must not overflow.
       rule: "amax"; "four-over-six": a block's maximum becomes 6 or 4, what errs less (NVFP4 only); "clip:0.9" or 0.9: the
         range ends at this part of the maximum.
+      scales: "stored": as the format keeps them in a file, integers' in float16, which ends at 65,504 and loses what is below 6e-8. "float32": for
+        what no file holds, such as inputs and gradients. Other formats' scales are the same either way.
       samples: so many equal slices of dimension 0 have a second-level scale each; 1: one for the whole tensor.
       out: where the result goes, of x's shape and strides; may be x.
     Returns:
@@ -70,7 +74,7 @@ def round_blocks(
     Source: NVFP4: arXiv 2509.25149 and Transformer Engine's order of operations (see ``nvfp4``), which also rounds transformed
       values to bfloat16, and this does not; "four-over-six": arXiv 2512.02010 (with stochastic rounding, its unbiased form).
     """
-    x, plan, request = _prepared(x, format, axis, rounding, signs, rule, samples)
+    x, plan, request = _prepared(x, format, axis, rounding, signs, rule, scales, samples)
     result = _destination(x, out)
     _form(x, request)(result, x, plan, request, rounding == "stochastic", seed, samples)
     if out is not None and result is not out:
@@ -87,6 +91,7 @@ def look_at_blocks(
     seed: int = 0,
     signs: tuple[int, ...] | None = None,
     rule: Rule = "amax",
+    scales: Scales = "stored",
     samples: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What happens inside ``round_blocks`` with the same arguments, in plain torch operations.
@@ -97,7 +102,7 @@ def look_at_blocks(
     Raises:
       as ``round_blocks``.
     """
-    x, plan, request = _prepared(x, format, axis, rounding, signs, rule, samples)
+    x, plan, request = _prepared(x, format, axis, rounding, signs, rule, scales, samples)
     return _round_reference.look(x, plan, request, rounding == "stochastic", seed, samples)
 
 
@@ -108,9 +113,10 @@ def _prepared(
     rounding: str,
     signs: tuple[int, ...] | None,
     rule: Rule,
+    scales: Scales,
     samples: int,
 ) -> tuple[Tensor, Layout, Request]:
-    request = requested(format, rule, signs)
+    request = requested(format, rule, signs, scales)
     if rounding not in ("nearest", "stochastic"):
         raise FormatError(f'rounding = {rounding!r}: "nearest" or "stochastic"')
     if x.dtype != torch.float32:
@@ -140,7 +146,7 @@ def _destination(x: Tensor, out: Tensor | None) -> Tensor:
 
 
 @lru_cache(1024)
-def requested(name: str, rule: Rule, signs: tuple[int, ...] | None) -> Request:
+def requested(name: str, rule: Rule, signs: tuple[int, ...] | None, scales: Scales = "stored") -> Request:
     """The request that names make, or why there is none. Raises: as ``round_blocks``."""
     format = get(name)
     if format.family not in FAMILIES or format.zero != "none" or format.two_level:
@@ -154,6 +160,10 @@ def requested(name: str, rule: Rule, signs: tuple[int, ...] | None) -> Request:
     four_over_six = rule == "four-over-six"
     if four_over_six and format.family != "nvfp4":
         raise FormatError(f"{name}: the rule four-over-six is NVFP4's")
+    if scales not in get_args(Scales):
+        raise FormatError(f'scales = {scales!r}: "stored" or "float32"')
+    if scales == "float32" and format.scale == "fp16":
+        format = replace(format, scale="fp32")
     bits = -1 if signs is None else sum(1 << i for i, sign in enumerate(signs) if sign < 0)
     return Request(format, _ratio(rule), four_over_six, bits)
 

@@ -59,6 +59,8 @@ def fit(blocks_RGK: Tensor, format: Format, ratio: Tensor | float) -> Params:
 
 def _stored(wanted_RG: Tensor, format: Format) -> tuple[Tensor, Tensor | None]:
     """Scales as the format can store them, and the row's scale of a two-level format."""
+    if format.scale == "fp32":
+        return wanted_RG, None
     if not format.two_level:
         return wanted_RG.to(torch.float16).float(), None
     bits = SCALE_BITS[format.scale]

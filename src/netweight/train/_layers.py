@@ -14,7 +14,7 @@ from torch.nn import functional
 from netweight.errors import ModelError
 from netweight.models import nets
 from netweight.train._lsq import learned, on_grid
-from netweight.train._product import Rounding, product
+from netweight.train._product import Rounding, in_float32, product
 from netweight.train._shapes import ConvShape, LinearShape, MatMulShape, Rounder, Shape
 
 FEWEST = 16  # channels of a group: one block
@@ -27,9 +27,12 @@ class _Rounded(nn.Module):
     quantization: Rounding
 
     def _product(self, x: Tensor, shape: Shape, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.quantization.recipe.learned is not None:
-            return shape.run(*learned(self, x, weight, self.quantization.recipe.learned), bias)
-        return product(x, weight, bias, self.quantization, shape, training=self.training)
+        def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            if self.quantization.recipe.learned is not None:
+                return shape.run(*learned(self, x, weight, self.quantization.recipe.learned), bias)
+            return product(x, weight, bias, self.quantization, shape, training=self.training)
+
+        return in_float32(multiply, x, weight, bias)
 
 
 class Linear(_Rounded, nn.Linear):
@@ -41,7 +44,7 @@ class _Conv(_Rounded, nn.modules.conv._ConvNd):
     def forward(self, input: Tensor) -> Tensor:
         single = input.dim() == self.weight.dim() - 1
         x = input.unsqueeze(0) if single else input
-        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+        if _padding(self) is None:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = functional.pad(x, self._reversed_padding_repeated_twice, mode=mode)
         shape = shape_of(self)
@@ -94,10 +97,14 @@ class MatMul(_Rounded, nets.MatMul):
                 f"a rounded product takes factors of equal leading sizes, not {tuple(left.shape)} and {tuple(right.shape)}"
             )
         if left.dim() == 2:
-            return self(left.unsqueeze(0), right.unsqueeze(0)).squeeze(0)
+            return self.forward(left.unsqueeze(0), right.unsqueeze(0)).squeeze(0)
         rounding = replace(self.quantization, recipe=self.quantization.recipe.between_inputs())
         shape = MatMulShape(1 if self.training else left.shape[0])
-        return product(left, right, None, rounding, shape, training=self.training)
+
+        def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return product(x, weight, bias, rounding, shape, training=self.training)
+
+        return in_float32(multiply, left, right, None)
 
 
 KINDS: dict[type[nn.Module], type[_Rounded]] = {
@@ -147,7 +154,7 @@ def forward_weight(module: nn.Module) -> Tensor:
     weight: Tensor = module.weight.detach()  # pyright: ignore[reportAssignmentType, reportCallIssue]
     if rounding.recipe.learned is not None:
         return on_grid(weight, module.weight_scale.detach(), rounding.recipe.learned)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    rounder = Rounder(replace(rounding.recipe.forward_w, rounding="nearest"))
+    rounder = Rounder(replace(rounding.recipe.forward_w, rounding="nearest"), kept=True)
     return shape_of(module).weight(weight, rounder, along_inputs=True)
 
 
@@ -156,8 +163,19 @@ def shape_of(module: nn.Module) -> Shape:
     if not isinstance(module, nn.modules.conv._ConvNd):
         return LinearShape()
     none = (0,) * len(module.kernel_size)
-    padding = none if module.padding_mode != "zeros" or isinstance(module.padding, str) else module.padding
-    return ConvShape(module.stride, padding, module.dilation, module.groups, module.transposed, none)
+    return ConvShape(module.stride, _padding(module) or none, module.dilation, module.groups, module.transposed, none)
+
+
+def _padding(module: nn.modules.conv._ConvNd) -> tuple[int, ...] | None:
+    """Zeros on both sides of each axis that the product itself can add; None: there are others, which have to be there before it."""
+    if module.padding_mode != "zeros":
+        return None
+    if module.padding == "valid":
+        return (0,) * len(module.kernel_size)
+    if module.padding == "same":
+        both = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        return None if any(total % 2 for total in both) else tuple(total // 2 for total in both)
+    return tuple(module.padding)  # pyright: ignore[reportReturnType]
 
 
 def become_rounded(module: nn.Module, rounding: Rounding) -> None:

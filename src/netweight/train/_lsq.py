@@ -15,13 +15,18 @@ def learned(module: nn.Module, x: Tensor, weight: Tensor, bits: int) -> tuple[Te
     input_scale: Tensor = module.input_scale  # pyright: ignore[reportAssignmentType]
     weight_scale: Tensor = module.weight_scale  # pyright: ignore[reportAssignmentType]
     most = 2 ** (bits - 1) - 1
-    if module.training and float(input_scale.detach()) == 0:
+    if module.training and x.numel() and float(input_scale.detach()) == 0:
         with torch.no_grad():
             input_scale.copy_((2 * x.detach().abs().mean() / most**0.5).clamp(min=torch.finfo(torch.float32).tiny))
     there = _Lsq.apply(weight, weight_scale, bits, weight.numel())
     if float(input_scale.detach()) == 0:
         return x, there  # pyright: ignore[reportReturnType]
-    return _Lsq.apply(x, input_scale, bits, x[0].numel()), there  # pyright: ignore[reportReturnType]
+    return _Lsq.apply(x, input_scale, bits, _of_a_sample(x)), there  # pyright: ignore[reportReturnType]
+
+
+def _of_a_sample(x: Tensor) -> int:
+    """How many values one sample has; a vector is one."""
+    return (x.shape[1:] if x.dim() > 1 else x.shape).numel()
 
 
 def on_grid(v: Tensor, scale: Tensor, bits: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -58,7 +59,7 @@ class _Call:
         name, clock, observer = self.rounding.name, self.rounding.clock, self.rounding.observer
         seed = 0 if operand.rounding == "nearest" else clock.seed_of(name, role, self.step, self.call)
         seen = None if observer is None else lambda *what: observer(name, role, *what)
-        return Rounder(operand, seed, seen)
+        return Rounder(operand, seed, seen, kept=role.endswith("_w"))
 
     def channels(self, role: str, x: Tensor, samples: int = 1) -> Tensor:
         return self.shape.channels(x, self.rounder(role), samples)
@@ -70,22 +71,27 @@ class _Call:
         return self.shape.weight(w, self.rounder(role), along_inputs=role == "forward_w")
 
 
+def in_float32(
+    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """``multiply(x, weight, bias)`` of float32 operands, also under autocast and where one comes in half precision; of x's type again."""
+    if x.dtype in HALF or weight.dtype in HALF or torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return multiply(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
+    return multiply(x, weight, bias)
+
+
 def product(
     x: Tensor, weight: Tensor, bias: Tensor | None, rounding: Rounding, shape: Shape, *, training: bool
 ) -> Tensor:
     """The layer's output; gradients come from the recipe's other two products.
 
-    Products are of float32 operands, also under autocast and where x comes in half precision; the output is of x's type again.
     When not training, x has a second-level scale for each slice of its first dimension, so that a sample's output does not depend
     on what else is in the batch; in training it has one, as hardware takes it.
     """
-    if x.dtype in HALF or weight.dtype in HALF or torch.is_autocast_enabled(x.device.type):
-        parts = (x.float(), weight.float(), None if bias is None else bias.float())
-        with torch.autocast(x.device.type, enabled=False):
-            return product(*parts, rounding, shape, training=training).to(x.dtype)
     clock = rounding.clock
     graded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    call = _Call(rounding, shape, clock.step, clock.call(rounding.name) if training and graded else 0)
+    call = _Call(rounding, shape, clock.step, clock.call(rounding.name) if graded else 0)
     samples = 1 if training or x.dim() == 1 else x.shape[0]
     if not graded:
         return shape.run(call.channels("forward_x", x, samples), call.weight("forward_w", weight), bias)
@@ -106,6 +112,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
+        with torch.autocast(g.device.type, enabled=False):  # somebody may call backward() where the forward pass was
+            return _Product._gradients(ctx, g)
+
+    @staticmethod
+    def _gradients(ctx, g):
         call: _Call = ctx.call
         x, w = ctx.saved_tensors
         for_x, for_w, for_bias = ctx.needs_input_grad[:3]

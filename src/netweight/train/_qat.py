@@ -174,6 +174,10 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 def check(qat: Qat) -> None:
     """Raises: SettingsError: an operand has a format that does not exist or does not fit its place."""
+    if qat.reset is not None and qat.reset.window >= qat.reset.every:
+        raise SettingsError(
+            f"{qat.name}: reset: window = {qat.reset.window} steps must be fewer than every = {qat.reset.every}"
+        )
     for role, operand in qat.operands().items():
         if not isinstance(operand, Operand):
             if role not in REUSING:

@@ -30,7 +30,9 @@ class Row:
 class Quantized:
     """A module whose layers round. ``step`` is the optimizer step: set it before each, so that draws differ and a restart repeats them.
 
-    Draws are a function of seed, step, layer, operand, and of how often the layer ran for training since the step was set.
+    Draws are a function of seed, step, layer, operand, and of how often the layer ran with gradients since the step was set. Two modules
+    quantized with one seed draw alike where their layers have one name: give nets that are to differ, or to be averaged, a seed each. What
+    gradient checkpointing runs a second time counts again, so a recipe whose forward product draws is not to be checkpointed.
     """
 
     def __init__(self, module: nn.Module, recipe: Qat, rows: tuple[Row, ...], clock: Clock) -> None:

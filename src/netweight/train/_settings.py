@@ -27,7 +27,7 @@ class Training(Settings):
         "plateau", description="the rate is halved where the validation loss stands still, or falls to 0 along a cosine"
     )
     patience: int = Field(
-        10, ge=1, description="passes without a better validation loss after which a plateau's rate is halved"
+        10, ge=1, description="a plateau's rate is halved after more passes than this without a better validation loss"
     )
     stop_after: int = Field(20, ge=1, description="passes without a better validation loss after which training ends")
     stop_from: int = Field(40, ge=0, description="passes during which it does not end early")

@@ -24,11 +24,15 @@ Seen = Callable[[Tensor, str, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Rounder:
-    """Rounds one operand of one product. ``seen`` is told the arguments of each call of ``formats.round_blocks``."""
+    """Rounds one operand of one product. ``seen`` is told the arguments of each call of ``formats.round_blocks``.
+
+    ``kept``: a weight, whose scales a file will hold.
+    """
 
     operand: Operand
     seed: int = 0
     seen: Seen | None = None
+    kept: bool = False
 
     @property
     def idle(self) -> bool:
@@ -44,7 +48,7 @@ class Rounder:
 
     def __call__(self, x: Tensor, axis: int | tuple[int, int], samples: int = 1) -> Tensor:
         operand = self.operand
-        if operand.format is None:
+        if operand.format is None or x.numel() == 0:
             return x
         signs = formats.TRANSFORMER_ENGINE_SIGNS if operand.hadamard else None
         how: dict[str, Any] = {
@@ -53,6 +57,7 @@ class Rounder:
             "seed": self.seed,
             "signs": signs,
             "rule": operand.rule,
+            "scales": "stored" if self.kept else "float32",
             "samples": samples,
         }
         if self.seen is not None:

@@ -277,3 +277,8 @@ def test_weights_saved_are_the_whole_net(name, small, tmp_path):
     other = nets.build(name, "500k", image=128, seed=11).eval()
     other.load_state_dict(torch.load(tmp_path / "net.pt"))
     assert torch.equal(other(images(1, 3, 128, 128)), small[name](images(1, 3, 128, 128)))
+
+
+def test_a_chance_just_below_1_drops_nearly_all():
+    net = nets.build("vit", "500k", image=64, dropout=1 - 1e-7, seed=0)
+    assert net(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))).isfinite().all()

@@ -1,6 +1,6 @@
 """Dropout that costs little on a CPU, where torch draws a number of its own for every element.
 
-Source: Srivastava et al. 2014, JMLR 15. Sixteen random bits decide for each element, so the chance is rounded to a multiple of 2^-16.
+Source: Srivastava et al. 2014, JMLR 15. Sixteen random bits decide for each element, so the chance is rounded to a multiple of 2^-16 below 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        dropped = round(self.p * LEVELS)
+        dropped = min(round(self.p * LEVELS), LEVELS - 1)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # four draws in each
         kept = words.view(torch.int16)[: x.numel()] >= dropped - LEVELS // 2
         return x * _laid_out_as(x, kept).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
