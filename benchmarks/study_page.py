@@ -44,7 +44,7 @@ def main() -> None:
 
 def _again(found: Table, plan: Study) -> Table:
     """What this commit concludes from the cells."""
-    better = {row["measure"]: row["better"] for row in found["comparisons"]}
+    better = found.get("better") or {row["measure"]: row["better"] for row in found["comparisons"]}
     findings = of_rows(plan, found["cells"], better, Path(), phantom=False)
     return {
         **found,
@@ -115,27 +115,37 @@ def _trained(found: Table, plan: Study) -> Iterator[str]:
     others = [axis for axis in plan.axes if axis not in (plan.compare.axis, *plan.compare.replicates)]
     yield (
         f"Means over {unit}s, {plan.compare.axis} minus `{plan.compare.baseline}`, 95 % intervals of Student's t; ratios of means with Fieller's interval. "
-        f"p: Student's t by itself, then after Holm's correction over all {len(found['comparisons'])} comparisons, then the exact sign-flip test after it."
+        f"p: Student's t by itself, which decides, then after Holm's correction over all {len(found['comparisons'])} comparisons, then the exact sign-flip test after it."
     )
+    if overlap := max((row["overlap"] for row in found["comparisons"]), default=0.0):
+        yield (
+            f"Folds train on much the same patients: Student's t and all intervals allow for it (Nadeau and Bengio, {overlap:.3g} patients judge for each that "
+            "trains), the sign-flip test does not."
+        )
+    else:
+        yield "Other seeds, on the same patients, are what intervals and tests are about; other patients are not."
     yield ""
     yield f"| setting | measure | n | {plan.compare.baseline} | value | difference | ratio | p | p, Holm | p of signs, Holm | verdict | {unit}s to settle |"
     yield "|---" * 12 + "|"
     for row in found["comparisons"]:
         one = Paired(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         yield _line(
-            one.name, one.measure, str(one.n), _number(one.baseline_value), _number(one.value),
+            one.name, one.measure, f"{one.n} of {one.n + one.missing}" if one.missing else str(one.n), _number(one.baseline_value), _number(one.value),
             f"{_number(one.difference)} {_interval(one.interval)}", f"{_number(one.ratio)} {_interval(one.ratio_interval)}",
             _number(one.t_p), _number(one.adjusted_t_p), _number(one.adjusted_sign_flip_p), one.verdict,
             "–" if one.verdict != "not told" else _number(one.seeds_to_settle),
         )  # fmt: skip
     for measure, shares in found["shares"].items():
         yield ""
-        yield f"What is lost of {measure} is due to ({shares['runs']} runs, {shares['replicates']} seeds; {shares['method']}):"
+        yield f"What is lost of {measure} is due to ({shares['runs']} runs, {shares['missing']} missing, {shares['replicates']} {unit}s; {shares['method']}):"
         yield ""
         yield "| of | share of variance |"
         yield "|---|---|"
         for part in shares["parts"]:
-            yield _line(part["name"], f"{_percent(part['share'])} [{_percent(part['low'])}, {_percent(part['high'])}]")
+            span = "" if part["low"] is None else f" [{_percent(part['low'])}, {_percent(part['high'])}]"
+            yield _line(
+                part["name"], "not told from others" if part["share"] is None else f"{_percent(part['share'])}{span}"
+            )
     for measure, ranks in found["ranks"].items():
         order = ", ".join(
             f"{name} ({rank:.2g})" for name, rank in zip(ranks["items"], ranks["mean_ranks"], strict=True)

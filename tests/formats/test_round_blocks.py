@@ -470,7 +470,9 @@ def test_scales_that_no_file_holds_are_of_float32(name, scale):
     got = formats.round_blocks(x, name, axis=1, scales="float32")
     want = number_formats.signed_integers(lines.numpy(), bits, group).reshape(x.shape)
     np.testing.assert_array_equal(got.numpy(), want)
-    assert 0 < float((got - x).double().norm() / x.double().norm()) < 2 ** (3 - bits)  # a step of the largest is 2^(1 - bits) of it
+    assert (
+        0 < float((got - x).double().norm() / x.double().norm()) < 2 ** (3 - bits)
+    )  # a step of the largest is 2^(1 - bits) of it
     assert same_bits(got, reference(x, name, axis=1, scales="float32"))
 
 

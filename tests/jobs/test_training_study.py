@@ -10,7 +10,7 @@ from PIL import Image
 
 import netweight
 from netweight.errors import SettingsError
-from netweight.jobs._training_study import concluded
+from netweight.jobs._training_study import concluded, of_rows
 from netweight.study import OF_A_RUN, load
 
 GRID = {
@@ -224,6 +224,51 @@ def test_what_cannot_be_found_is_said_and_costs_nothing_else(tmp_path):
     assert "one seed cannot tell" in findings.left_out[0] and findings.ranks["AUPRC"].blocks == 2
 
 
+def test_a_net_of_which_all_failed_is_not_averaged_over_in_silence(tmp_path):
+    plan = wide()
+    failing = {("vit", "sr", fold, seed) for fold in "ab" for seed in (1, 2, 3)}
+    findings = concluded(plan, *results(plan, failing=failing), tmp_path, phantom=False)
+    names = [row.name for row in findings.comparisons]
+    assert "sr, mean over every net" not in names and "nvfp4, mean over every net" in names
+    assert "AUPRC, vit sr: no pair with baseline" in findings.left_out
+    assert "AUPRC, sr, mean over every net: vit sr has no pair" not in findings.left_out
+    assert "AUPRC, sr, mean over every net: vit has no pair" in findings.left_out
+
+
+def test_pairs_that_are_not_there_are_counted(tmp_path):
+    """Precision of a net that finds nothing has no value: the worst run of a recipe would drop out unseen."""
+    plan = wide(replicates=[])
+    keys, found = results(plan, failing={("cnn", "nvfp4", "b", 3)})
+    key = next(
+        k for k, c in zip(keys, plan.cells, strict=True) if (*c.values.values(), c.seed) == ("cnn", "a", "sr", 2)
+    )
+    found[key]["value"]["measures"]["AUPRC"]["value"] = None
+    by_name = {row.name: row for row in concluded(plan, keys, found, tmp_path, phantom=False).comparisons}
+    assert {name: (row.n, row.missing) for name, row in by_name.items()} == {
+        "cnn a nvfp4": (3, 0), "cnn a sr": (2, 1), "cnn b nvfp4": (2, 1), "cnn b sr": (3, 0), "vit a nvfp4": (3, 0), "vit a sr": (3, 0),
+        "vit b nvfp4": (3, 0), "vit b sr": (3, 0), "nvfp4, mean over every net and fold": (2, 1), "sr, mean over every net and fold": (2, 1),
+    }  # fmt: skip
+
+
+def test_folds_widen_intervals_by_the_patients_that_they_share(tmp_path):
+    plan = wide()
+    keys, found = results(plan)
+    alone = concluded(plan, keys, found, tmp_path, phantom=False).comparisons
+    for result in found.values():
+        result["value"]["run"] |= {"trained_on": 80, "judged_on": 10}
+    for before, row in zip(alone, concluded(plan, keys, found, tmp_path, phantom=False).comparisons, strict=True):
+        assert (before.overlap, row.overlap) == (0.0, 0.125) and row.difference == before.difference
+        wider = [bounds[1] - bounds[0] for bounds in (row.interval, before.interval)]
+        assert wider[0] / wider[1] == pytest.approx((1 + 2 * 0.125) ** 0.5)
+        assert "folds that train on the same patients" in " ".join(row.words().split())
+    folds = {"data": {"size": 32, "split": {"use": "folds", "k": 5}}}
+    of_old = load({**GRID, "seeds": [1, 2], "recipe": {**GRID["recipe"], **folds},
+                   "axes": {"fold": {str(k): {"data": {"split": {"fold": k}}} for k in (0, 1)}, **GRID["axes"]},
+                   "compare": {**GRID["compare"], "replicates": ["fold"]}})  # fmt: skip
+    rows = [{**c.values, "seed": c.seed, "AUPRC": 0.5 + 0.01 * n**2} for n, c in enumerate(of_old.cells)]
+    assert of_rows(of_old, rows, {"AUPRC": "higher"}, tmp_path, phantom=False).comparisons[0].overlap == 0.125
+
+
 @pytest.mark.parametrize(
     "parts, given, words",
     [
@@ -236,6 +281,12 @@ def test_what_cannot_be_found_is_said_and_costs_nothing_else(tmp_path):
         ({"measure": [{"name": "AUPRC", "metric": "auprcc"}]}, {}, "did you mean 'auprc'"),
         ({"measure": [{"name": "a", "metric": m} for m in ("auprc", "dice")]}, {}, "named 'a', as is another"),
         ({"measure": [{"name": "recipe", "metric": "auprc"}]}, {}, "named 'recipe', as is another measure, an axis"),
+        (
+            {"measure": [{"name": "a", "metric": "auprc", "settings": {"fpr": 0.05}}]},
+            {},
+            "'settings' is for studies of comp",
+        ),
+        ({"measure": [{"name": "a", "metric": "auprc", "data": ["lgg-mri"]}]}, {}, "'data' is for studies of comp"),
         ({"measure": [{"name": "best", "metric": "auprc"}]}, {}, "a measure is named 'best', as is .* column"),
         ({"axes": {**GRID["axes"], "seed": {"a": {}}}}, {}, "an axis is named 'seed'"),
         ({"recipe": {**GRID["recipe"], "net": {"use": "vit", "size": "1m"}}}, {}, "size '1m' is not one of"),

@@ -174,11 +174,70 @@ def test_missing_runs_are_counted_and_said():
 
 def test_words_say_what_is_settled_and_what_is_not():
     clear = shared(table(5, 0.1, np.random.default_rng(6)))
-    assert "net matters most" in clear.words()
+    assert "net matters most." in " ".join(clear.words().split())
     noisy = shared(table(3, 3.0, np.random.default_rng(6)))
-    assert "do not settle it" in " ".join(noisy.words().split())
+    assert "is not told from none: 3 seeds do not settle it" in " ".join(noisy.words().split())
+    assert "so that these are more than 100% together" in " ".join(noisy.words().split())
     assert "no intervals" in " ".join(shared(table(2, 0.1, np.random.default_rng(6))).words().split())
     assert all(len(line) <= 80 for found in (clear, noisy) for line in found.words().splitlines())
+
+
+def small(value, seeds=3, rows=(0, 1), columns=(0, 1)):
+    return [
+        {"net": f"n{i}", "recipe": f"r{j}", "seed": s, "lost": value(i, j, s)}
+        for i, j, s in itertools.product(rows, columns, range(seeds))
+    ]
+
+
+def test_one_factor_that_does_nothing_does_not_matter_most():
+    """Of 40 studies of pure noise hardly one tells it from none; one that does something is told, and is held against the seed."""
+    rng, told = np.random.default_rng(0), 0
+    for _ in range(40):
+        found = anova(
+            small(lambda *_: rng.normal(), rows=(0,), columns=range(4)),
+            factors=("recipe",),
+            value="lost",
+            replicate="seed",
+        )
+        told += "matters" in found.words()
+    assert told <= 5  # 2 % of intervals leave 0 out below; 4 standard deviations
+    by_recipe = small(lambda i, j, s: j + 0.1 * rng.normal(), rows=(0,), columns=range(4))
+    assert "recipe matters." in anova(by_recipe, factors=("recipe",), value="lost", replicate="seed").words()
+    seeds = small(lambda i, j, s: 0.3 * j + 5 * ((s * 7 + j * 3) % 5 - 2) / 2, 12, rows=(0,), columns=range(4))
+    found = anova(seeds, factors=("recipe",), value="lost", replicate="seed")
+    assert "recipe matters." not in found.words() and found.part().share > found.part("recipe").share
+
+
+def test_what_cells_do_not_tell_from_other_effects_is_not_said_to_be_nothing():
+    means = np.array([[0.0, 1.0], [1.0, 8.0]])
+    rows = small(lambda i, j, s: means[i, j] + 0.1 * ((i + 2 * j + s) % 3))
+    whole = anova(rows, factors=("net", "recipe"), value="lost", replicate="seed")
+    assert whole.part("net", "recipe").share > 0.1
+    for left in (
+        [row for row in rows if (row["net"], row["recipe"]) != ("n1", "r1")],
+        [row for row in rows if (row["net"], row["recipe"]) != ("n1", "r1") or row["seed"] == 0],
+    ):
+        found = anova(left, factors=("net", "recipe"), value="lost", replicate="seed")
+        part = found.part("net", "recipe")
+        assert part.share is part.variance is part.low is part.high is None
+        assert "do not tell net x recipe from other effects" in " ".join(found.words().split())
+        assert sum(one.share for one in found.parts if one.share is not None) == pytest.approx(1, abs=0.2)
+
+
+def test_intervals_are_not_given_where_leaving_out_a_seed_takes_an_effect_away():
+    rows = small(lambda i, j, s: i + j + 0.1 * ((i + 2 * j + s) % 3), columns=(0, 1, 2))
+    gone = {("n0", "r0", 0), ("n1", "r2", 1), ("n0", "r1", 2)}
+    found = anova(
+        [row for row in rows if (row["net"], row["recipe"], row["seed"]) not in gone],
+        factors=("net", "recipe"),
+        value="lost",
+        replicate="seed",
+    )
+    part = found.part("net", "recipe")
+    assert part.share is not None and part.low is part.high is None
+    assert all(
+        one.low is not None for one in anova(rows, factors=("net", "recipe"), value="lost", replicate="seed").parts
+    )
 
 
 @pytest.mark.parametrize(

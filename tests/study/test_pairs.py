@@ -9,7 +9,17 @@ import pytest
 from scipy import stats
 
 from netweight.study import paired
-from netweight.study._pairs import fieller, seeds_for, seeds_needed, sign_flip, t_interval, t_test
+from netweight.study._pairs import (
+    differences,
+    effect_size,
+    fieller,
+    seeds_for,
+    seeds_needed,
+    sign_flip,
+    t_interval,
+    t_test,
+    wilcoxon,
+)
 
 
 @pytest.mark.parametrize("n", [2, 5, 12])
@@ -91,7 +101,42 @@ def test_that_power_is_how_often_drawn_studies_find_it():
 def test_students_test_is_scipys(n):
     d = np.random.default_rng(n).normal(0.4, 1, n)
     assert t_test(d) == pytest.approx(stats.ttest_1samp(d, 0).pvalue, rel=1e-12)
-    assert (t_test(np.zeros(n)), t_test(np.ones(n)), t_test(np.ones(1))) == (1.0, 0.0, None)
+    assert t_test(np.zeros(n)) is t_test(np.ones(n)) is t_test(np.ones(1)) is None  # their spread is not known
+
+
+@pytest.mark.parametrize("n, overlap", [(5, 0.125), (4, 0.4)])
+def test_folds_that_share_patients_are_told_apart_as_often_as_said(n, overlap):
+    """Differences with a correlation of r have a mean whose variance is s^2 (1 / n + r / (1 - r)): that is the overlap."""
+    rng, r, studies = np.random.default_rng(0), overlap / (1 + overlap), 2000
+    d = math.sqrt(r) * rng.normal(size=(studies, 1)) + math.sqrt(1 - r) * rng.normal(size=(studies, n))
+    rates = [np.mean([t_test(one, given) < 0.05 for one in d]) for given in (overlap, 0.0)]
+    assert abs(rates[0] - 0.05) < 4 * math.sqrt(0.05 * 0.95 / studies) and rates[1] > 0.08
+    low, high = t_interval(d[0], overlap)
+    assert (d[0].mean() - low) / d[0].std(ddof=1) == pytest.approx(
+        stats.t.ppf(0.975, n - 1) * math.sqrt(1 / n + overlap)
+    )
+    assert t_test(d[0] - low, overlap) == pytest.approx(0.05) and high - d[0].mean() == pytest.approx(d[0].mean() - low)
+    _, low, high = effect_size(d[0], overlap)
+    assert low < effect_size(d[0])[1] and high > effect_size(d[0])[2]
+
+
+def test_more_folds_of_the_same_patients_do_not_settle_what_is_small():
+    assert seeds_for(0.5) is not None and seeds_for(0.5, overlap=0.125) is None
+    assert seeds_for(1.5) < seeds_for(1.5, overlap=0.125)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.5])
+def test_a_ratio_that_is_the_same_in_every_pair_has_no_bounds_that_anything_could_be_said_of(ratio):
+    for seed in range(20):
+        g = np.round(np.random.default_rng(seed).uniform(0.5, 1, 3), 4)
+        assert fieller(ratio * g, g) == (pytest.approx(ratio), None, None)
+
+
+def test_ties_are_ties_whatever_rounding_makes_of_them():
+    a, b = (np.array(x) for x in ([0.8, 0.9, 0.7, 0.5, 0.4, 0.3], [0.7, 0.8, 0.6, 0.6, 0.3, 0.2]))
+    assert len(set(a - b)) > 2 and wilcoxon(a - b) != wilcoxon(differences(a, b))
+    assert wilcoxon(differences(a, b)) == wilcoxon(np.array([1.0, 1, 1, -1, 1, 1]))
+    assert differences(a, b) == pytest.approx(a - b, abs=1e-12) and not differences(np.zeros(2), np.zeros(2)).any()
 
 
 def test_a_difference_too_small_for_any_number_of_seeds_needs_none():

@@ -85,6 +85,8 @@ def test_tables_are_laid_over_one_another():
         ({"axes": {"method": {}}}, "no values"),
         ({"compare": {"axis": "metod", "baseline": "rtn"}}, "method"),
         ({"compare": {"axis": "method", "baseline": "rnt"}}, "rtn"),
+        ({"compare": {**GRID["compare"], "replicates": ["method"]}}, "replicates is for studies of training|is compared"),
+        ({"compare": {**GRID["compare"], "replicates": ["format"]}}, "replicates is for studies of training"),
         ({"measure": []}, "nothing is measured"),
         ({"sead": 1}, "did you mean 'seeds'"),
         ({"skip": [{"method": "rtn"}, {"method": "clip"}]}, "no cell is left"),
@@ -290,6 +292,21 @@ def test_published_figures_are_of_one_measure_and_may_differ_by_setting():
     known = {row.setting: row.published for row in settled(rows, published, "accuracy") if row.measure == "accuracy"}
     assert known == {"one": (0.05, 0.2), "two": (0.5, 0.6), "three": (0.05, 0.2)}
     assert {row.published for row in settled(rows, published, "accuracy") if row.measure == "perplexity"} == {None}
+
+
+@pytest.mark.parametrize(
+    "published, verdict",
+    [
+        ((0.2, 0.9), "gain, compatible with what was published"),
+        ((0.01, 0.03), "gain larger than published"),
+        ((0.05, 0.3), "confirmed"),
+        ((0.5, 0.9), "gain smaller than published"),
+    ],
+)
+def test_confirmed_is_what_reaches_the_published_gain_for_certain(published, verdict):
+    row = recovery("", "hybrid", "ppl", [20, 20.1, 19.9], [19.0, 18.5, 18.6], 10, better="lower")
+    assert 0.05 < row.share_low < 0.06 and 0.2 < row.share_high < 0.21
+    assert settled([row], {"hybrid": published})[0].verdict == verdict
 
 
 # the verb

@@ -11,9 +11,9 @@ Sources: ROC with ties, T. Fawcett, Pattern Recognition Letters 27 (2006), secti
 "The MVTec Anomaly Detection Dataset", IJCV 129 (2021), section 5.2 (there at chosen thresholds, here at every distinct score).
 
 A resample cannot sort all pixels again. It works on counts in bins of score, at most ``BINS``. The edges are quantiles of a
-subject's own scores, and for a comparison of those of all subjects together, so that no bin holds more than 1/500 of a
-subject's positives, nor much of any small false-positive rate. On such a grid the exact value is missed by little (average
-precision by less than 1/500 times how much precision moves); the value itself is exact, and replicates are moved by the
+subject's own scores, so that no bin holds more than 1/500 of its positives, nor much of any small false-positive rate; for a comparison
+they are those of all subjects together, and a bin may hold 1/200. On such a grid the exact value is missed by little (average
+precision by less than that times how much precision moves); the value itself is exact, and replicates are moved by the
 difference.
 
 R resamples, B bins (ascending scores).

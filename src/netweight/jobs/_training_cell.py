@@ -19,7 +19,7 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
 
     Returns:
       ``measures``: value by name, with ``better``, unit and n; ``run``: passes, steps, why training ended, whether because something was not finite,
-      on which processor.
+      on which processor, and how many patients trained and judged it.
     """
     where = {"data": what["data"], "device": what["device"], "threads": int(what["threads"])}
     run = train(dict(what["recipe"]), out=Path(folder) / MADE, **where)
@@ -34,6 +34,8 @@ def work(what: Mapping[str, Any], folder: str) -> dict[str, Any]:
             "ended": history["ended"],
             "diverged": history["diverged"],
             "cpu": run.training["environment"]["cpu"],
+            "trained_on": run.training["split"]["patients"]["train"],
+            "judged_on": run.training["split"]["patients"]["test"],
         },
     }
 

@@ -1,7 +1,8 @@
 """A grid of trained nets: what each recipe costs, paired by seed, and how much is due to the net, its size and the recipe.
 
 What repeats a setting is a seed or, where axes repeat it (folds), a combination of their values: seeds of one fold share its test patients, so
-they are averaged, over those that both sides of a comparison have, and count once.
+they are averaged, over those that both sides of a comparison have, and count once. Folds train on much the same patients, which Student's test
+and the intervals allow for (``study.paired``'s overlap).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class TrainingFindings:
 
     ``cells`` has a row per cell: its axes, seed, numbers, or why it failed. ``comparisons`` are paired by seed (or by fold);
     ``shares`` say per measure where the variance of what was lost comes from, ``ranks`` how alike the seeds rank the recipes.
-    ``left_out`` names measures without such findings, and why.
+    ``left_out`` names what could not be concluded, and why; ``better``: which way each measure is good.
     """
 
     name: str
@@ -59,6 +60,7 @@ class TrainingFindings:
     shares: Mapping[str, Anova]
     ranks: Mapping[str, Rankings]
     left_out: tuple[str, ...]
+    better: Mapping[str, str]
     path: Path
     phantom: bool
 
@@ -141,14 +143,24 @@ def of_rows(
         if name not in better:
             left_out.append(f"{name}: no cell has it")
             continue
-        comparisons += _comparisons(plan, table, name, better[name])
+        found, lacking = _comparisons(plan, table, name, better[name])
+        comparisons += found
+        left_out += lacking
         if _factors(plan):
             with _noting(left_out, f"{name}, shares of variance"):
                 shares[name] = _shares(plan, table, name, better[name])
         with _noting(left_out, f"{name}, order"):
             ranks[name] = _ranks(plan, table, name, better[name])
     return TrainingFindings(
-        plan.name, tuple(rows), tuple(corrected(comparisons)), shares, ranks, tuple(left_out), out, phantom
+        plan.name,
+        tuple(rows),
+        tuple(corrected(comparisons)),
+        shares,
+        ranks,
+        tuple(left_out),
+        dict(better),
+        out,
+        phantom,
     )
 
 
@@ -192,29 +204,80 @@ def _averaged(
     return [dict(zip(names, key, strict=True)) | {value: fmean(values)} for key, values in found.items()]
 
 
-def _comparisons(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> list[Paired]:
-    """Every value of the compared axis against the baseline, in every setting of the others on the runs that both have, then on the mean over them."""
+def _comparisons(
+    plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any
+) -> tuple[list[Paired], list[str]]:
+    """Every value of the compared axis against the baseline, in every setting of the others on the runs that both have, then on the mean over them.
+
+    Also what cannot be compared, and why.
+    """
     axis, baseline, others = plan.compare.axis, plan.compare.baseline, _others(plan)
-    settings = list(dict.fromkeys(tuple(row[name] for name in others) for row in table))
-    pairs: dict[Any, dict[tuple[Any, ...], dict[str, tuple[float, float]]]] = {}
-    made = []
-    for setting in settings:
-        here = [row for row in table if tuple(row[name] for name in others) == setting and row[measure] is not None]
-        for value in plan.axes[axis]:
-            if value != baseline and (found := _pairs(plan, here, value, measure)):
-                pairs.setdefault(value, {})[setting] = found
-                made.append((" ".join([*setting, value]), list(found.values())))
-    for value, by_setting in pairs.items():
-        common = [
-            unit for unit in next(iter(by_setting.values())) if all(unit in found for found in by_setting.values())
+    wanted = _wanted(plan)
+    made: list[tuple[str, list[tuple[float, float]], int]] = []
+    lacking = []
+    for value in plan.axes[axis]:
+        pairs: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
+        settings = [setting for setting, of in wanted if of == value and value != baseline]
+        for setting in settings:
+            here = [row for row in table if tuple(row[name] for name in others) == setting and row[measure] is not None]
+            name = " ".join([*setting, value])
+            if found := _pairs(plan, here, value, measure):
+                pairs[setting] = found
+                made.append((name, list(found.values()), wanted[setting, value] - len(found)))
+            else:
+                lacking.append(f"{measure}, {name}: no pair with {baseline}")
+        if len(settings) < 2:
+            continue
+        common = [unit for unit in next(iter(pairs.values()), ()) if all(unit in found for found in pairs.values())]
+        name = f"{value}, mean over every {' and '.join(others)}"
+        if len(pairs) < len(settings) or not common:
+            without = [" ".join(setting) for setting in settings if setting not in pairs]
+            lacking.append(
+                f"{measure}, {name}: "
+                + (f"{', '.join(without)} has no pair" if without else "no pair is there for all")
+            )
+            continue
+        means = [
+            (fmean(found[unit][0] for found in pairs.values()), fmean(found[unit][1] for found in pairs.values()))
+            for unit in common
         ]
-        if len(by_setting) == len(settings) > 1 and common:
-            means = [tuple(fmean(found[unit][k] for found in by_setting.values()) for k in (0, 1)) for unit in common]
-            made.append((f"{value}, mean over every {' and '.join(others)}", means))
-    return [
-        paired(name, [a for a, _ in found], baseline, [b for _, b in found], measure=measure, better=better)
-        for name, found in made
-    ]
+        made.append((name, means, max(wanted[setting, value] for setting in settings) - len(common)))
+    overlap = _overlap(plan, table)
+    rows = [
+        paired(
+            name, [a for a, _ in found], baseline, [b for _, b in found],
+            measure=measure, better=better, overlap=overlap, missing=missing,
+        )
+        for name, found, missing in sorted(made, key=lambda one: ", mean over every " in one[0])
+    ]  # fmt: skip
+    return rows, lacking
+
+
+def _wanted(plan: Study) -> dict[tuple[tuple[str, ...], str], int]:
+    """How many pairs with the baseline the plan has, by setting of the other axes and value of the one that is compared."""
+    axis, baseline, others = plan.compare.axis, plan.compare.baseline, _others(plan)
+    units: dict[tuple[tuple[str, ...], str], set[tuple[Any, ...]]] = {}
+    for cell in plan.cells:
+        setting = tuple(cell.values[name] for name in others)
+        unit = tuple(cell.values[name] for name in plan.compare.replicates) or (cell.seed,)
+        units.setdefault((setting, cell.values[axis]), set()).add(unit)
+    return {
+        (setting, value): len(found & units[setting, baseline])
+        for (setting, value), found in units.items()
+        if (setting, baseline) in units
+    }
+
+
+def _overlap(plan: Study, table: Sequence[Mapping[str, Any]]) -> float:
+    """Patients that judge over patients that train, where folds repeat a setting; 0 where seeds do."""
+    if not plan.compare.replicates:
+        return 0.0
+    known = [(row["judged_on"], row["trained_on"]) for row in table if row.get("trained_on")]
+    if known:
+        return sum(judged for judged, _ in known) / sum(trained for _, trained in known)
+    # rows of before that was kept: half of one of k folds judges, k - 1 train
+    splits = [load_recipe(dict(cell.recipe)).data.split for cell in plan.cells]
+    return fmean(0.5 / (split.k - 1) if split.use == "folds" else 0.0 for split in splits)
 
 
 def _pairs(plan: Study, here: Sequence[Mapping[str, Any]], value: str, measure: str) -> dict[str, tuple[float, float]]:
@@ -269,6 +332,7 @@ def _write(findings: TrainingFindings, plan: Study, slices: list[dict[str, Any]]
         "shares": {name: asdict(found) for name, found in findings.shares.items()},
         "ranks": {name: asdict(found) for name, found in findings.ranks.items()},
         "left_out": list(findings.left_out),
+        "better": dict(findings.better),
         "compare": plan.compare.model_dump(mode="json"),
         "measures": [measure.model_dump(mode="json") for measure in plan.measures],
     }

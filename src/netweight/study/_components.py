@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +24,20 @@ Cell = tuple[str, ...]
 Cells = Mapping[Cell, float]  # by the levels of the factors and, last, the seed
 
 
-def components(cells: Cells, levels: Sequence[Sequence[str]], factors: Sequence[str]) -> dict[Effect, float]:
-    """The component of every effect, 0 where no cell tells it from others, and under () the mean variance over seeds within a cell.
+@dataclass(frozen=True)
+class Component:
+    """A mean square; ``unit`` is the sum of squares by which the cells tell an effect that has a mean square of 1, 0 where they do not."""
+
+    variance: float
+    unit: float
+
+    @property
+    def known(self) -> bool:
+        return self.unit > 0
+
+
+def components(cells: Cells, levels: Sequence[Sequence[str]], factors: Sequence[str]) -> dict[Effect, Component]:
+    """The component of every effect, and under () the mean variance over seeds within a cell.
 
     Cells that only one seed has are left out.
 
@@ -38,10 +51,11 @@ def components(cells: Cells, levels: Sequence[Sequence[str]], factors: Sequence[
     if not runs:
         raise DataError(f"no cell was done with two seeds: {len(cells)} runs leave nothing to know the noise from")
     products_CC = _products(runs, levels[-1])
-    found: dict[Effect, float] = {}
+    found: dict[Effect, Component] = {}
     for u, (projection_CC, unit) in _projections(list(runs), levels, factors).items():
-        found[u] = float((projection_CC * products_CC).sum()) / unit if unit else 0.0
-    return found | {(): float(np.mean([np.var(list(values.values()), ddof=1) for values in runs.values()]))}
+        found[u] = Component(float((projection_CC * products_CC).sum()) / unit if unit else 0.0, unit)
+    within = float(np.mean([np.var(list(values.values()), ddof=1) for values in runs.values()]))
+    return found | {(): Component(within, float(len(runs)))}
 
 
 def _products(runs: Mapping[Cell, Mapping[str, float]], seeds: Sequence[str]) -> np.ndarray:

@@ -18,7 +18,7 @@ from netweight.settings import Seed, Settings, parse, read_toml
 COLUMNS = ("seed", "key", "failure")
 OF_A_RUN = {
     "compress": ("bytes", "seconds", "peak_bytes"),
-    "train": ("passes", "best", "steps", "ended", "diverged", "cpu"),
+    "train": ("passes", "best", "steps", "ended", "diverged", "cpu", "trained_on", "judged_on"),
 }
 
 
@@ -27,12 +27,17 @@ class Measure(Settings):
 
     name: str = Field(description="what the number is called")
     metric: str = Field(description="a metric of evaluate")
-    claim: str | None = Field(None, description="the claim to take, where the metric makes several")
-    data: list[str] = Field(
-        [], description="corpora as source/split, or files of items; of a trained net the slices it is judged on"
+    claim: str | None = Field(
+        None, description="of a compressed model: the claim to take, where the metric makes several"
     )
-    items: int | None = Field(None, gt=0, description="how many items of each set; all if absent")
-    settings: dict[str, Any] = Field({}, description="of the metric")
+    data: list[str] = Field(
+        [],
+        description="of a compressed model: corpora as source/split, or files of items; a trained net has test slices",
+    )
+    items: int | None = Field(
+        None, gt=0, description="of a compressed model: how many items of each set; all if absent"
+    )
+    settings: dict[str, Any] = Field({}, description="of a compressed model: the metric's")
 
 
 class Compare(Settings):
@@ -40,7 +45,7 @@ class Compare(Settings):
 
     axis: str = Field(description="the axis whose values are compared, all others being equal")
     baseline: str = Field(description="the value that the others are compared with")
-    replicates: list[str] = Field([], description="axes that repeat a setting as seeds do, such as folds")
+    replicates: list[str] = Field([], description="of training: axes that repeat a setting as seeds do, such as folds")
     published: dict[str, list[float]] = Field(
         {},
         description='the least and largest share of the lost quality that others report to recover, by value ("hybrid") or setting and value',
@@ -126,6 +131,16 @@ def load(source: str | Path | dict[str, Any]) -> Study:
     if not measures:
         raise SettingsError(f"{where}: nothing is measured; add a [[measure]] table")
     _check_names(grid, measures, where)
+    if grid.job == "compress" and compare.replicates:
+        raise SettingsError(
+            f"{where}: compare.replicates is for studies of training; of compression only seeds repeat a setting"
+        )
+    for measure in measures if grid.job == "train" else ():
+        if said := sorted(measure.model_fields_set - {"name", "metric"}):
+            raise SettingsError(
+                f"{where}: measure {measure.name!r}: {said[0]!r} is for studies of compression; a trained net is judged on its test slices, by "
+                "every metric's own settings"
+            )
     if blind := [measure.name for measure in measures if grid.job == "compress" and not measure.data]:
         raise SettingsError(f"{where}: measure {blind[0]!r} names no data")
     cells = tuple(_cells(grid))

@@ -4,6 +4,13 @@ Sources: F. Wilcoxon, Biometrics Bulletin 1 (1945), zero differences dropped, eq
 of Experiments (1935), for the sign-flip test; E. Fieller, J. R. Statist. Soc. B 16 (1954), for the interval of a ratio of means;
 J. Cohen, Statistical Power Analysis (1988), section 2.3.5, for d_z, whose interval inverts the noncentral t distribution
 (G. Cumming and S. Finch, Educational and Psychological Measurement 61 (2001)).
+
+**Overlap.** Folds of one data set train on much the same patients, so their differences are not independent, and Student's test calls one in five
+or so of nothing a difference. ``overlap`` is the number of patients that judge over the number that train: the mean of n differences
+has a variance of (1 / n + overlap) s^2 then. Source: C. Nadeau and Y. Bengio, Machine Learning 52 (2003). Seeds have none.
+
+**Alike.** Where all n differences are the same (counts of lesions take few values) how much they scatter is not known: no interval, no
+test by Student's t, no effect size. The exact tests need no spread.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ MOST_SEEDS = 10_000
 POWER = 0.8
 MOST_EXACT = 16  # numbers whose signs are all gone through
 DRAWS = 99_999
+KEPT = 40  # bits of a difference below the largest number's first: of 53, so that the mean of a few is exact
 NODES = 200  # of the integral over a chi distribution: bounds to four digits
 
 
@@ -32,24 +40,41 @@ def corrected_p(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(found) for p in p_values]
 
 
-def t_interval(d: np.ndarray) -> tuple[float | None, float | None]:
-    """Student's interval of the mean; None for fewer than two."""
-    if len(d) < 2:
+def differences(values_N: np.ndarray, baseline_N: np.ndarray) -> np.ndarray:
+    """values - baseline, without the last bits, which rounding made: differences that are equal as numbers are written stay equal."""
+    largest = max(float(np.abs(values_N).max(initial=0.0)), float(np.abs(baseline_N).max(initial=0.0)))
+    if not largest:
+        return values_N - baseline_N
+    unit = 2.0 ** (math.frexp(largest)[1] - KEPT)
+    return np.rint((values_N - baseline_N) / unit) * unit
+
+
+def spread_of(d: np.ndarray) -> float | None:
+    """Standard deviation; None for fewer than two differences, or where all are alike up to rounding."""
+    spread = float(d.std(ddof=1)) if len(d) > 1 else 0.0
+    return spread if spread > 1e-12 * float(np.abs(d).max(initial=0.0)) else None
+
+
+def t_interval(d: np.ndarray, overlap: float = 0.0) -> tuple[float | None, float | None]:
+    """Student's interval of the mean; None where the spread is not known."""
+    spread = spread_of(d)
+    if spread is None:
         return None, None
-    half = stats.t.ppf(0.5 + LEVEL / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+    half = stats.t.ppf(0.5 + LEVEL / 2, len(d) - 1) * spread * math.sqrt(1 / len(d) + overlap)
     return float(d.mean() - half), float(d.mean() + half)
 
 
-def t_test(d: np.ndarray) -> float | None:
-    """Two-sided p-value of Student's test of a mean of 0; None for fewer than two."""
-    if len(d) < 2:
-        return None
-    return _t_p(len(d), float(d.mean()), float(d.std(ddof=1)))
+def t_test(d: np.ndarray, overlap: float = 0.0) -> float | None:
+    """Two-sided p-value of Student's test of a mean of 0; None where the spread is not known."""
+    spread = spread_of(d)
+    return None if spread is None else _t_p(len(d), float(d.mean()), spread, overlap)
 
 
 def t_test_of(n: int, mean: float, low: float | None, high: float | None) -> float | None:
-    """The same from the mean and Student's interval."""
-    return None if low is None or high is None else _t_p(n, mean, deviation_of(n, low, high))
+    """The same from the mean and Student's interval, of differences without overlap."""
+    if low is None or high is None or high <= low:
+        return None
+    return _t_p(n, mean, deviation_of(n, low, high), 0.0)
 
 
 def deviation_of(n: int, low: float, high: float) -> float:
@@ -57,10 +82,8 @@ def deviation_of(n: int, low: float, high: float) -> float:
     return float((high - low) / 2 / stats.t.ppf(0.5 + LEVEL / 2, n - 1) * math.sqrt(n))
 
 
-def _t_p(n: int, mean: float, spread: float) -> float:
-    if not spread:
-        return float(mean == 0)
-    return float(2 * stats.t.sf(abs(mean) / spread * math.sqrt(n), n - 1))
+def _t_p(n: int, mean: float, spread: float, overlap: float) -> float:
+    return float(2 * stats.t.sf(abs(mean) / spread / math.sqrt(1 / n + overlap), n - 1))
 
 
 def sign_flip(d: np.ndarray) -> float | None:
@@ -96,15 +119,15 @@ def wilcoxon(d: np.ndarray) -> float | None:
     return float(min(1.0, 2 * shares[: tail + 1].sum()))
 
 
-def effect_size(d: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    """Cohen's d_z, mean over standard deviation, and its interval; None where the differences do not vary or are fewer than two."""
-    n = len(d)
-    spread = float(d.std(ddof=1)) if n > 1 else 0.0
-    if spread <= 1e-12 * float(np.abs(d).max(initial=0.0)):
+def effect_size(d: np.ndarray, overlap: float = 0.0) -> tuple[float | None, float | None, float | None]:
+    """Cohen's d_z, mean over standard deviation, and its interval; None where the spread is not known."""
+    spread = spread_of(d)
+    if spread is None:
         return None, None, None
-    t = float(d.mean()) / spread * math.sqrt(n)
-    low, high = (_noncentrality(t, n - 1, share) for share in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
-    return t / math.sqrt(n), low / math.sqrt(n), high / math.sqrt(n)
+    of_the_mean = math.sqrt(1 / len(d) + overlap)
+    t = float(d.mean()) / spread / of_the_mean
+    low, high = (_noncentrality(t, len(d) - 1, share) for share in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
+    return t * of_the_mean, low * of_the_mean, high * of_the_mean
 
 
 def _noncentrality(t: float, freedom: int, share: float) -> float:
@@ -131,53 +154,51 @@ def _scales(freedom: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(stats.chi2.ppf((1 + x) / 2, freedom) / freedom), weights / 2
 
 
-def fieller(d: np.ndarray, g: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    """mean(d) / mean(g) and the interval of all ratios that the pairs do not speak against."""
+def fieller(d: np.ndarray, g: np.ndarray, overlap: float = 0.0) -> tuple[float | None, float | None, float | None]:
+    """mean(d) / mean(g) and the interval of all ratios that the pairs do not speak against; none where every pair has the same."""
     if g.mean() <= 0:
         return None, None, None
     share = float(d.mean() / g.mean())
     n = len(d)
-    if n < 2:
+    if n < 2 or spread_of(differences(d, share * g)) is None:
         return share, None, None
-    t2 = stats.t.ppf(0.5 + LEVEL / 2, n - 1) ** 2 / n
+    t2 = stats.t.ppf(0.5 + LEVEL / 2, n - 1) ** 2 * (1 / n + overlap)
     covariance = np.cov(d, g, ddof=1)
     # (mean d - r mean g)^2 <= t2 var(d - r g), a quadratic in r
     a = g.mean() ** 2 - t2 * covariance[1, 1]
     b = -2 * (d.mean() * g.mean() - t2 * covariance[0, 1])
     c = d.mean() ** 2 - t2 * covariance[0, 0]
-    inside = b * b - 4 * a * c
-    if a <= 0 or inside < 0:  # what was lost is not told from nothing: any share is possible
+    if a <= 0:  # what was lost is not told from nothing: any share is possible
         return share, None, None
-    root = math.sqrt(inside)
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))  # at the ratio of the means the quadratic is not above 0
     return share, (-b - root) / (2 * a), (-b + root) / (2 * a)
 
 
 def seeds_needed(d: np.ndarray, comparisons: int = 1) -> int | None:
-    """How many seeds would tell a difference of this size and spread from 0; None where the mean is 0 or too small to say.
+    """How many seeds would tell a difference of this size and spread from 0; None where the spread is not known, the mean 0 or too small to say.
 
     So many that Student's test at 5 % over the number of comparisons finds it in four studies of five.
     """
-    mean, spread = abs(float(d.mean())), float(d.std(ddof=1)) if len(d) > 1 else math.nan
-    if not mean or math.isnan(spread):
-        return None
-    return seeds_for(mean / spread if spread else math.inf, comparisons)
+    mean, spread = abs(float(d.mean())), spread_of(d)
+    return None if spread is None or not mean else seeds_for(mean / spread, comparisons)
 
 
-def seeds_for(effect: float, comparisons: int = 1) -> int | None:
-    """As ``seeds_needed``, from the mean over the standard deviation. Source: J. Cohen, Statistical Power Analysis (1988), section 2.4."""
+def seeds_for(effect: float, comparisons: int = 1, overlap: float = 0.0) -> int | None:
+    """As ``seeds_needed``, from the mean over the standard deviation. Source: J. Cohen, Statistical Power Analysis (1988), section 2.4.
+
+    With an overlap no number may do: more folds of the same patients are not more patients.
+    """
     level = (1 - LEVEL) / comparisons
     low, high = 1, MOST_SEEDS
-    if _power(effect, high, level) < POWER:
+    if _power(effect, high, level, overlap) < POWER:
         return None
     while high - low > 1:  # the power rises with the number
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(effect, middle, level) >= POWER else (middle, high)
+        low, high = (low, middle) if _power(effect, middle, level, overlap) >= POWER else (middle, high)
     return high
 
 
-def _power(effect: float, n: int, level: float) -> float:
+def _power(effect: float, n: int, level: float, overlap: float) -> float:
     """How often Student's two-sided test of n differences is below the level."""
-    if math.isinf(effect):
-        return 1.0
-    t, c = float(stats.t.ppf(1 - level / 2, n - 1)), effect * math.sqrt(n)
+    t, c = float(stats.t.ppf(1 - level / 2, n - 1)), effect / math.sqrt(1 / n + overlap)
     return 1 - _below(t, n - 1, c) + _below(-t, n - 1, c)

@@ -8,7 +8,6 @@ interval, which is all shares r for which mean(d - r g) is not told from 0. The 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ from netweight.study._pairs import (
     LEVEL,
     corrected_p,
     deviation_of,
+    differences,
     fieller,
     seeds_for,
     seeds_needed,
@@ -79,7 +79,7 @@ def recovery(
     """
     sign = -1.0 if better == "lower" else 1.0
     base, other = np.asarray(baseline_N, dtype=np.float64), np.asarray(other_N, dtype=np.float64)
-    d, g = sign * (other - base), sign * (original - base)
+    d, g = sign * differences(other, base), sign * differences(np.full_like(base, original), base)
     low, high = t_interval(d)
     share, share_low, share_high = fieller(d, g)
     return Recovery(
@@ -112,12 +112,12 @@ def _to_settle(row: Recovery, comparisons: int) -> int | None:
     """For a difference as large and as scattered as this one, among as many comparisons; None if unknown."""
     if row.low is None or row.high is None or not row.difference:
         return None
-    spread = deviation_of(row.n, row.low, row.high)
-    return seeds_for(abs(row.difference) / spread if spread else math.inf, comparisons)
+    return seeds_for(abs(row.difference) / deviation_of(row.n, row.low, row.high), comparisons)
 
 
 def _verdict(row: Recovery, published: Sequence[float] | None) -> str:
-    """Gain or loss by Student's test after Holm's correction, "not after Holm" where only before it; published figures by the interval of the share."""
+    """Gain or loss by Student's test after Holm's correction, "not after Holm" where only before it; published figures by
+    the interval of the share: "confirmed" needs all of it to reach the least that was published."""
     alone, stands = (p is not None and p < 1 - LEVEL for p in (row.t_p, row.adjusted_t_p))
     gain = row.difference > 0
     less = published is not None and row.share_high is not None and row.share_high < published[0]
@@ -129,4 +129,10 @@ def _verdict(row: Recovery, published: Sequence[float] | None) -> str:
         return "gain, not after Holm" if gain else "loss, not after Holm"
     if published is None or row.share_low is None:
         return "gain" if gain else "loss"
-    return "gain smaller than published" if less else "confirmed" if gain else "loss"
+    if not gain:
+        return "loss"
+    if less:
+        return "gain smaller than published"
+    if row.share_low > published[1]:
+        return "gain larger than published"
+    return "confirmed" if row.share_low >= published[0] else "gain, compatible with what was published"
