@@ -85,7 +85,10 @@ def test_tables_are_laid_over_one_another():
         ({"axes": {"method": {}}}, "no values"),
         ({"compare": {"axis": "metod", "baseline": "rtn"}}, "method"),
         ({"compare": {"axis": "method", "baseline": "rnt"}}, "rtn"),
-        ({"compare": {**GRID["compare"], "replicates": ["method"]}}, "replicates is for studies of training|is compared"),
+        (
+            {"compare": {**GRID["compare"], "replicates": ["method"]}},
+            "replicates is for studies of training|is compared",
+        ),
         ({"compare": {**GRID["compare"], "replicates": ["format"]}}, "replicates is for studies of training"),
         ({"measure": []}, "nothing is measured"),
         ({"sead": 1}, "did you mean 'seeds'"),

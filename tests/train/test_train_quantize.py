@@ -124,7 +124,9 @@ def test_the_state_keeps_its_names_and_goes_through_a_file(module, name):
     added = set(module.state_dict()) - before
     assert before <= set(module.state_dict())
     assert added == (
-        {f"{n}.{s}" for n in ("body.0", "up") for s in ("weight_scale", "input_scale")} if "lsq" in name else set()
+        {f"{n}.{s}" for n in ("body.0", "up") for s in ("weight_scale", "input_scale", "input_least")}
+        if "lsq" in name
+        else set()
     )
     module(batch()).sum().backward()
     file = io.BytesIO()
@@ -399,3 +401,23 @@ def test_layers_with_gradients_draw_anew_in_evaluation_as_well():
         layer(x).backward(g)
         found.append(x.grad)
     assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_inputs_without_a_sign_take_all_codes_above_0(bits):
+    """As after a ReLU: 0 to 2^b - 1 steps, where half the codes of a signed grid would serve nothing. What comes later is cut off at 0."""
+    layer = nn.Linear(32, 16, bias=False)
+    quantize(layer, Qat("learned", learned=bits))
+    x = torch.rand(64, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    most = 2**bits - 1
+    y = layer(x)
+    scale = float(layer.input_scale.detach())
+    assert scale == pytest.approx(2 * float(x.detach().mean()) / most**0.5)
+    there = (x.detach() / scale).round().clamp(0, most) * scale
+    torch.testing.assert_close(y, nn.functional.linear(there, forward_weight(layer)))
+    y.sum().backward()
+    units = x.detach() / scale
+    by_scale = torch.where((units > 0) & (units < most), units.round() - units, units.clamp(0, most))
+    want = (forward_weight(layer).sum(0) * by_scale).sum() / (32 * most) ** 0.5
+    assert float(layer.input_scale.grad) == pytest.approx(float(want), rel=1e-4)
+    assert torch.equal(layer(-x.detach()), torch.zeros(64, 16))

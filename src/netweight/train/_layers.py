@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from netweight.errors import ModelError
 from netweight.models import nets
-from netweight.train._lsq import learned, on_grid
+from netweight.train._lsq import learned, weight_on_grid
 from netweight.train._product import Rounding, in_float32, product
 from netweight.train._shapes import ConvShape, LinearShape, MatMulShape, Rounder, Shape
 
@@ -22,7 +22,7 @@ ATTRIBUTE = "quantization"
 
 
 class _Rounded(nn.Module):
-    """What all quantized layers share. ``quantization`` says how; LSQ adds the parameters weight_scale and input_scale."""
+    """What all quantized layers share. ``quantization`` says how; LSQ adds the parameters weight_scale and input_scale, and input_least."""
 
     quantization: Rounding
 
@@ -153,7 +153,7 @@ def forward_weight(module: nn.Module) -> Tensor:
     rounding: Rounding = module.quantization  # pyright: ignore[reportAssignmentType]
     weight: Tensor = module.weight.detach()  # pyright: ignore[reportAssignmentType, reportCallIssue]
     if rounding.recipe.learned is not None:
-        return on_grid(weight, module.weight_scale.detach(), rounding.recipe.learned)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return weight_on_grid(weight, module.weight_scale.detach(), rounding.recipe.learned)  # pyright: ignore[reportCallIssue, reportArgumentType]
     rounder = Rounder(replace(rounding.recipe.forward_w, rounding="nearest"), kept=True)
     return shape_of(module).weight(weight, rounder, along_inputs=True)
 
@@ -188,6 +188,7 @@ def become_rounded(module: nn.Module, rounding: Rounding) -> None:
         start = 2 * weight.detach().abs().mean().float() / most**0.5
         module.weight_scale = nn.Parameter(start.clamp(min=torch.finfo(torch.float32).tiny))
         module.input_scale = nn.Parameter(torch.zeros((), device=weight.device))  # 0: no input seen yet
+        module.register_buffer("input_least", torch.zeros((), device=weight.device))
 
 
 def become_plain(module: nn.Module) -> None:
@@ -197,3 +198,4 @@ def become_plain(module: nn.Module) -> None:
     for name in ("weight_scale", "input_scale"):
         if name in module._parameters:
             del module._parameters[name]
+    module._buffers.pop("input_least", None)

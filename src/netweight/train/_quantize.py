@@ -83,7 +83,7 @@ def quantize(
 ) -> Quantized:
     """Makes linear layers and convolutions round their products from now on, in place.
 
-    Names in the state dict stay as they are; LSQ adds ``weight_scale`` and ``input_scale``, so make the optimizer afterwards.
+    Names in the state dict stay as they are; LSQ adds ``weight_scale``, ``input_scale`` and ``input_least``, so make the optimizer afterwards.
     Left alone, and listed with the reason: what ``skip`` names, layers with less than 16 channels per group on either side
     (among them depthwise ones), and classes that are not torch's own.
 
