@@ -28,6 +28,12 @@ def test_a_seed_gives_the_same_bytes_and_another_gives_others():
     assert first.sha256 != other.sha256 and (first.images[0] != other.images[0]).mean() > 0.2
 
 
+def test_another_seed_gives_other_patients_under_other_names():
+    first, other = (data.segmentation(f"phantom:3x2,seed={seed}", size=32) for seed in (0, 7))
+    assert set(first.patients).isdisjoint(other.patients) and not (first.images == other.images).all()
+    assert (other.images == data.segmentation("phantom:3x2", size=32, seed=7).images).all()
+
+
 def test_a_patient_does_not_depend_on_how_many_there_are():
     few, many = (data.segmentation(f"phantom:{n}x3", size=48, seed=9) for n in (3, 8))
     same = [many.names.index(name) for name in few.names]

@@ -98,10 +98,12 @@ def test_nobody_who_trained_or_chose_is_tested_on(run, tmp_path):
     by_picture = patients(tmp_path / "pictures", slices, [*split.test, *split.train], rename="other-")
     with pytest.raises(DataError, match=r"6 patients of pictures trained vit .*equal pictures"):
         netweight.evaluate(run, data=by_picture)
-    head = "A phantom's head goes by its number alone, whatever its settings: leave data away"
+    head = "A phantom's head goes by its seed and number: give another seed, as phantom:8x4,seed=1, or leave data away"
     for phantoms in ("phantom:24x6", "phantom:12x6,contrast=0.5"):
         with pytest.raises(DataError, match=f"9 patients of phantom trained .* {head}"):
             netweight.evaluate(run, data=phantoms)
+    others = netweight.evaluate(run, data="phantom:4x2,seed=1", out=tmp_path / "others.jsonl", **MEASURED)
+    assert others[0].data["slices"] == 8 and others[0].data["split"] == "all"
     only_test = patients(tmp_path / "test", slices, split.test)
     assert netweight.evaluate(run, data=only_test, **MEASURED)[0].data["slices"] == len(split.test)
 

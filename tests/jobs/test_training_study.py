@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import netweight
-from netweight.errors import SettingsError
+from netweight.errors import ExistsError, SettingsError
 from netweight.jobs._training_study import concluded, of_rows
 from netweight.study import OF_A_RUN, load
 
@@ -181,6 +181,8 @@ def test_a_diverged_cell_is_named_and_is_no_success(tmp_path, capsys):
     found[keys[1]]["value"]["run"] |= {"diverged": True, "ended": "not finite at step 3"}
     findings = concluded(plan, keys, found, tmp_path, phantom=False)
     assert exit_code(findings) == 3
+    assert [row.diverged for row in findings.comparisons] == [1, 0, 0, 0, 1, 0]
+    assert "In 1 pair a training diverged" in " ".join(findings.comparisons[0].words().split())
     show(findings)
     said = " ".join(capsys.readouterr().out.split())
     assert (
@@ -203,7 +205,7 @@ def test_a_row_of_one_s_own_is_part_of_a_cell_s_key(tmp_path, monkeypatch):
     grid = {**GRID, "axes": {"recipe": {"baseline": {"qat": {"use": "baseline"}}, "mine": {"qat": {"use": str(mine)}}}}}
     for base in ("nvfp4", "nvfp4-sr", "nvfp4"):
         mine.write_text(f'name = "mine"\nbase = "{base}"\n')
-        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "cells").mkdir(exist_ok=True, parents=True)
         netweight.study(grid, out=tmp_path / "out")
     assert keys[0] == keys[2] and keys[0][0] == keys[1][0] and keys[0][1] != keys[1][1]
 
@@ -298,6 +300,27 @@ def test_what_is_wrong_with_a_grid_is_said_before_the_first_cell(parts, given, w
     with pytest.raises(SettingsError, match=words):
         netweight.study(grid, out=tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(ExistsError, match="holds something that is not a study"):
+        netweight.study(GRID, out=tmp_path)
+    with pytest.raises(ExistsError, match=r"picture.png is a file"):
+        netweight.study(GRID, out=tmp_path / "picture.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_recipes_and_studies_taken_for_each_other_are_told_apart(tmp_path):
+    with pytest.raises(SettingsError, match="it has no .axes., so it is one recipe, for `netweight train`"):
+        netweight.study({"seed": 1, "net": {"use": "cnn"}}, out=tmp_path / "out")
+    with pytest.raises(SettingsError, match="for `netweight compress`"):
+        netweight.study({"seed": 1, "step": [{"use": "rtn"}]}, out=tmp_path / "out")
+    with pytest.raises(SettingsError, match="it has .axes., so it is for `netweight study`"):
+        netweight.train(GRID, data="phantom", out=tmp_path / "out")
+    wrong = {**GRID, "axes": {"recipe": {"baseline": {}, "q": {"training": {"lrr": 1}}}}}
+    with pytest.raises(SettingsError, match=r"tiny: q, seed 1: .*'lrr' is not a setting"):
+        netweight.study(wrong, out=tmp_path / "out")
 
 
 def test_the_command_line_shows_findings_as_paragraphs(tmp_path, capsys):

@@ -154,6 +154,24 @@ def test_kill_9_of_the_whole_study_loses_no_finished_cell(tmp_path):
     assert all((tmp_path / key / "result.json").read_bytes() == data for key, data in finished.items())
 
 
+def test_a_script_without_a_guard_is_run_once(tmp_path):
+    """A spawned process runs its parent's main file again, unless it is kept from seeing one."""
+    code = f"""
+        import sys; sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
+        from pathlib import Path
+        from study.cells import double
+        from netweight.study import Task, run
+        with open({str(tmp_path / "times")!r}, "a") as file:
+            file.write("x")
+        found = run([Task("k", {{"number": 4}}, "")], double, Path({str(tmp_path)!r}))
+        print(found["k"]["value"]["double"])
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr, done.returncode) == ("8\n", "", 0) and (tmp_path / "times").read_text() == "x"
+
+
 def test_cells_end_when_the_study_is_killed_alone(tmp_path):
     code = f"""
         import sys; sys.path[:0] = {[str(Path(__file__).parents[1])]!r}

@@ -421,3 +421,12 @@ def test_inputs_without_a_sign_take_all_codes_above_0(bits):
     want = (forward_weight(layer).sum(0) * by_scale).sum() / (32 * most) ** 0.5
     assert float(layer.input_scale.grad) == pytest.approx(float(want), rel=1e-4)
     assert torch.equal(layer(-x.detach()), torch.zeros(64, 16))
+
+
+def test_a_handle_says_what_it_is_and_recurrent_layers_are_listed():
+    net = nn.Sequential(nn.Linear(32, 32), nn.LSTM(32, 32))
+    quantized = quantize(net, "nvfp4", skip="1")
+    assert repr(quantized) == "<nvfp4: 1 layer of Sequential rounded, 1 left alone, step 0>"
+    assert [(row.kind, row.quantized) for row in quantized.rows] == [("Linear", True), ("LSTM", False)]
+    with pytest.raises(ModelError, match="quantize takes a module, not <class"):
+        quantize(nn.Linear, "nvfp4")

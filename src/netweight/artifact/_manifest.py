@@ -64,7 +64,7 @@ def read(folder: Path) -> Manifest:
     """Raises: ArtifactError: no manifest there, or a newer schema. CorruptError: it is damaged."""
     path = folder / NAME
     if not path.is_file():
-        raise ArtifactError(f"{folder} is not a netweight artifact: it has no {NAME}")
+        raise ArtifactError(f"{folder} is not a netweight artifact: it has no {NAME} (nor is it a trained run)")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] > SCHEMA:

@@ -113,13 +113,13 @@ def _refuse_known(run: Run, slices: Segmentation) -> None:
     found = data.known(slices, before)
     if found.patients:
         way_out = (
-            "A phantom's head goes by its number alone, whatever its settings: leave"
+            "A phantom's head goes by its seed and number: give another seed, as phantom:8x4,seed=1, or leave"
             if slices.phantom
             else "Take them out (or give other patients other names), or leave"
         )
         raise DataError(
-            f"{counted(len(found.patients), 'patient')} of {slices.source} trained {run.name} or chose its weights ({some(found.patients)}), by name or by equal "
-            f"pictures ({found.slices} of its {len(slices)} slices are equal): a test on them would say nothing. {way_out} "
+            f"{counted(len(found.patients), 'patient')} of {slices.source} trained {run.name} or chose its weights ({some(found.patients)}), by its name or by pictures "
+            f"({found.slices} of the {len(slices)} slices have equal pictures there): a test on them would say nothing. {way_out} "
             "data away to test on the run's own test patients"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,24 @@ class Run:
         except (OSError, ValueError, KeyError):
             return None
 
+    @property
+    def diverged(self) -> str:
+        """Why training ended with weights that it did not choose, because something was not finite; empty where it ended as asked."""
+        history = self.training["history"]
+        return f"training diverged: {history['ended']}" if history.get("diverged") else ""
+
     def claims(self) -> list[Claim]:
         """What was measured of it."""
         return read_claims(self.path / CLAIMS)
+
+    def noted(self, claims: Iterable[Claim]) -> list[Claim]:
+        """The claims, those about this net with what their reader should know of its training."""
+        return [
+            replace(claim, note="; ".join(filter(None, (claim.note, self.diverged))))
+            if claim.subject_sha256 == self.weights_sha256
+            else claim
+            for claim in claims
+        ]
 
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from netweight import provenance
+from netweight.errors import SettingsError
 from netweight.study import Cell, Study, Task
+
+CELLS = "cells"  # the folder of a study's cells
+
+
+@contextmanager
+def said_of(plan: Study, cell: Cell) -> Iterator[None]:
+    """What is wrong with a cell's recipe is said of that cell."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{plan.name}: {cell.label}: {error}") from error
 
 
 def context_of(plan: Study, threads: int, **inputs: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from netweight.evaluate import segmentation
 from netweight.files import write_atomically
 from netweight.jobs import _training_cell
 from netweight.jobs._runs import built
-from netweight.jobs._study_tasks import context_of, tasks_of
+from netweight.jobs._study_tasks import CELLS, context_of, said_of, tasks_of
 from netweight.jobs.train import opened
 from netweight.progress import Progress
 from netweight.provenance import sha256_of_json
@@ -67,20 +67,23 @@ class TrainingFindings:
 
 def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progress: Progress) -> TrainingFindings:
     """Train and judge every cell, then conclude."""
-    recipes = [load_recipe(dict(cell.recipe)) for cell in plan.cells]
+    recipes = []
+    for cell in plan.cells:
+        with said_of(plan, cell):
+            recipes.append(load_recipe(dict(cell.recipe)))
     _check_measures(plan)
     kind = models.device(device).type
     slices: dict[int | None, dict[str, Any]] = {}
     for one in recipes:
         if one.data.size not in slices:
             slices[one.data.size] = opened(source, one).provenance
-    _check_nets(recipes, {size: known["size"][0] for size, known in slices.items()})
+    _check_nets(plan, recipes, {size: known["size"][0] for size, known in slices.items()})
     context = context_of(plan, pool.threads, device=kind)
     tasks = []
     for cell, one in zip(plan.cells, recipes, strict=True):
         seen = {**context, "slices": slices[one.data.size]["sha256"]}
         tasks += tasks_of([replace(cell, recipe=one.to_table())], seen, data=source, device=device)
-    found = run(tasks, _training_cell.work, out / "cells", pool, progress=progress)
+    found = run(tasks, _training_cell.work, out / CELLS, pool, progress=progress)
     findings = concluded(
         plan, [task.key for task in tasks], found, out, phantom=any(known["phantom"] for known in slices.values())
     )
@@ -88,13 +91,14 @@ def study(plan: Study, source: str, *, device: str, out: Path, pool: Pool, progr
     return findings
 
 
-def _check_nets(recipes: Iterable[TrainRecipe], images: Mapping[int | None, int]) -> None:
+def _check_nets(plan: Study, recipes: Iterable[TrainRecipe], images: Mapping[int | None, int]) -> None:
     """Every net can be built and quantized: what is wrong with any of them is said before the first cell. ``images``: sides by ``[data] size``."""
     checked = set()
-    for one in recipes:
+    for cell, one in zip(plan.cells, recipes, strict=True):
         what = sha256_of_json([one.net.model_dump(), one.qat.model_dump(), images[one.data.size]])
         if what not in checked:
-            built(one, images[one.data.size])
+            with said_of(plan, cell):
+                built(one, images[one.data.size])
             checked.add(what)
 
 
@@ -109,8 +113,7 @@ def _check_measures(plan: Study) -> None:
     for measure in plan.measures:
         if measure.metric not in known:
             raise SettingsError(
-                f"measure {measure.name}: metric = {measure.metric!r} is not measured of a trained net{nearest(measure.metric, known)}; there are "
-                f"{', '.join(known)}"
+                f"measure {measure.name}: metric = {measure.metric!r} is not measured of a trained net{nearest(measure.metric, known)}"
             )
 
 
@@ -191,17 +194,33 @@ def _unit(plan: Study) -> str:
     return " and ".join(plan.compare.replicates) or SEED
 
 
+def _replicate(plan: Study, row: Mapping[str, Any]) -> str:
+    return ", ".join(str(row[axis]) for axis in plan.compare.replicates or [SEED])
+
+
 def _averaged(
     plan: Study, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], value: str
 ) -> list[dict[str, Any]]:
     """One row for each value of the columns and each replicate: the mean over what is repeated besides, seeds of a fold."""
     found: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        unit = ", ".join(str(row[axis]) for axis in plan.compare.replicates or [SEED])
+        unit = _replicate(plan, row)
         if row[value] is not None:
             found.setdefault((*(str(row[name]) for name in columns), unit), []).append(row[value])
     names = (*columns, _unit(plan))
     return [dict(zip(names, key, strict=True)) | {value: fmean(values)} for key, values in found.items()]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A value's number and the baseline's, of one replicate; whether a run of either diverged."""
+
+    value: float
+    baseline: float
+    diverged: bool
+
+
+Pairs = dict[str, _Pair]  # by replicate
 
 
 def _comparisons(
@@ -211,46 +230,45 @@ def _comparisons(
 
     Also what cannot be compared, and why.
     """
-    axis, baseline, others = plan.compare.axis, plan.compare.baseline, _others(plan)
-    wanted = _wanted(plan)
-    made: list[tuple[str, list[tuple[float, float]], int]] = []
-    lacking = []
-    for value in plan.axes[axis]:
-        pairs: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
-        settings = [setting for setting, of in wanted if of == value and value != baseline]
-        for setting in settings:
-            here = [row for row in table if tuple(row[name] for name in others) == setting and row[measure] is not None]
+    baseline, overlap = plan.compare.baseline, _overlap(plan, table)
+    wanted, single, means, lacking = _wanted(plan), [], [], []
+    for value in plan.axes[plan.compare.axis]:
+        found = {setting: _pairs(plan, table, setting, value, measure) for setting, of in wanted if of == value}
+        for setting, pairs in found.items():
             name = " ".join([*setting, value])
-            if found := _pairs(plan, here, value, measure):
-                pairs[setting] = found
-                made.append((name, list(found.values()), wanted[setting, value] - len(found)))
+            if pairs:
+                single.append((name, pairs, wanted[setting, value]))
             else:
                 lacking.append(f"{measure}, {name}: no pair with {baseline}")
-        if len(settings) < 2:
-            continue
-        common = [unit for unit in next(iter(pairs.values()), ()) if all(unit in found for found in pairs.values())]
-        name = f"{value}, mean over every {' and '.join(others)}"
-        if len(pairs) < len(settings) or not common:
-            without = [" ".join(setting) for setting in settings if setting not in pairs]
-            lacking.append(
-                f"{measure}, {name}: "
-                + (f"{', '.join(without)} has no pair" if without else "no pair is there for all")
-            )
-            continue
-        means = [
-            (fmean(found[unit][0] for found in pairs.values()), fmean(found[unit][1] for found in pairs.values()))
-            for unit in common
-        ]
-        made.append((name, means, max(wanted[setting, value] for setting in settings) - len(common)))
-    overlap = _overlap(plan, table)
+        if len(found) > 1:
+            name = f"{value}, mean over every {' and '.join(_others(plan))}"
+            if pairs := _mean_pairs(list(found.values())):
+                means.append((name, pairs, max(wanted[setting, value] for setting in found)))
+            else:
+                without = [" ".join(setting) for setting, pairs in found.items() if not pairs]
+                why = f"{', '.join(without)} has no pair" if without else "no replicate has them all"
+                lacking.append(f"{measure}, {name}: {why}")
     rows = [
         paired(
-            name, [a for a, _ in found], baseline, [b for _, b in found],
-            measure=measure, better=better, overlap=overlap, missing=missing,
+            name, [pair.value for pair in pairs.values()], baseline, [pair.baseline for pair in pairs.values()], measure=measure, better=better,
+            overlap=overlap, missing=count - len(pairs), diverged=sum(pair.diverged for pair in pairs.values()),
         )
-        for name, found, missing in sorted(made, key=lambda one: ", mean over every " in one[0])
+        for name, pairs, count in (*single, *means)
     ]  # fmt: skip
     return rows, lacking
+
+
+def _mean_pairs(found: Sequence[Pairs]) -> Pairs:
+    """Means over settings, of the replicates that all of them have."""
+    return {
+        unit: _Pair(
+            fmean(pairs[unit].value for pairs in found),
+            fmean(pairs[unit].baseline for pairs in found),
+            any(pairs[unit].diverged for pairs in found),
+        )
+        for unit in found[0]
+        if all(unit in pairs for pairs in found)
+    }
 
 
 def _wanted(plan: Study) -> dict[tuple[tuple[str, ...], str], int]:
@@ -264,7 +282,7 @@ def _wanted(plan: Study) -> dict[tuple[tuple[str, ...], str], int]:
     return {
         (setting, value): len(found & units[setting, baseline])
         for (setting, value), found in units.items()
-        if (setting, baseline) in units
+        if value != baseline and (setting, baseline) in units
     }
 
 
@@ -280,9 +298,12 @@ def _overlap(plan: Study, table: Sequence[Mapping[str, Any]]) -> float:
     return fmean(0.5 / (split.k - 1) if split.use == "folds" else 0.0 for split in splits)
 
 
-def _pairs(plan: Study, here: Sequence[Mapping[str, Any]], value: str, measure: str) -> dict[str, tuple[float, float]]:
-    """By replicate, the value's number and the baseline's, over the runs that both have."""
-    axis, same = plan.compare.axis, (*plan.compare.replicates, SEED)
+def _pairs(
+    plan: Study, table: Sequence[Mapping[str, Any]], setting: tuple[str, ...], value: str, measure: str
+) -> Pairs:
+    """Of one setting of the other axes, over the runs that both have; seeds of a fold are averaged."""
+    axis, others, same = plan.compare.axis, _others(plan), (*plan.compare.replicates, SEED)
+    here = [row for row in table if tuple(row[name] for name in others) == setting and row[measure] is not None]
     runs = {(row[axis], *(row[name] for name in same)): row for row in here}
     both = [
         (row, runs[plan.compare.baseline, *key[1:]])
@@ -290,7 +311,11 @@ def _pairs(plan: Study, here: Sequence[Mapping[str, Any]], value: str, measure: 
         if key[0] == value and (plan.compare.baseline, *key[1:]) in runs
     ]
     ours, theirs = (_averaged(plan, [pair[k] for pair in both], (), measure) for k in (0, 1))
-    return {str(a[_unit(plan)]): (a[measure], b[measure]) for a, b in zip(ours, theirs, strict=True)}
+    diverged = {_replicate(plan, row) for pair in both for row in pair if row.get("diverged")}
+    return {
+        str(unit := a[_unit(plan)]): _Pair(a[measure], b[measure], unit in diverged)
+        for a, b in zip(ours, theirs, strict=True)
+    }
 
 
 def _shares(plan: Study, table: Sequence[Mapping[str, Any]], measure: str, better: Any) -> Anova:

@@ -11,10 +11,10 @@ from typing import Any
 from netweight import models, provenance
 from netweight import recipe as recipes
 from netweight.data import corpora, corpus
-from netweight.errors import SettingsError
+from netweight.errors import ExistsError, SettingsError
 from netweight.files import write_atomically
 from netweight.jobs import _cell, _training_study
-from netweight.jobs._study_tasks import context_of, tasks_of
+from netweight.jobs._study_tasks import CELLS, context_of, said_of, tasks_of
 from netweight.jobs._training_study import TrainingFindings
 from netweight.progress import Progress, silent
 from netweight.study import Cell, Pool, Recovery, Study, Task, load, recovery, run, settled
@@ -51,6 +51,7 @@ def study(
     """See ``netweight.study``."""
     pool = Pool(workers, threads, ray, retry_failed)
     plan = load(grid)
+    _check_folder(Path(out))
     if ray is not None and device != "cpu":
         raise SettingsError("--device with --ray: cells ask a cluster for processors only; leave out one of them")
     if plan.job == "train":
@@ -62,14 +63,23 @@ def study(
     source = model or plan.model
     if not source:
         raise SettingsError(f"{plan.name}: names no model; pass --model")
-    for cell in plan.cells:
-        recipes.load(dict(cell.recipe))  # what is wrong with any of them is said before the first has run
+    for cell in plan.cells:  # what is wrong with any of them is said before the first has run
+        with said_of(plan, cell):
+            recipes.load(dict(cell.recipe))
     opened = models.load(source)
     folder, tasks = Path(out), _tasks(plan, opened, source, threads)
-    found = run(tasks, _cell.work, folder / "cells", pool, progress=progress or silent)
+    found = run(tasks, _cell.work, folder / CELLS, pool, progress=progress or silent)
     findings = _concluded(plan, tasks, found, folder)
     _write(findings, plan, source, opened.sha256)
     return findings
+
+
+def _check_folder(out: Path) -> None:
+    """Raises: ExistsError: something lies there that is no study."""
+    if out.exists() and not out.is_dir():
+        raise ExistsError(f"{out} is a file; name a folder for the study")
+    if out.is_dir() and any(out.iterdir()) and not (out / CELLS).is_dir():
+        raise ExistsError(f"{out} already holds something that is not a study; choose another folder or remove it")
 
 
 def _trained(

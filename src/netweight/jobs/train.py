@@ -196,7 +196,8 @@ def _judged(
 ) -> list[Claim]:
     who = _runs.subject(run.name, run.weights_sha256, net, os.path.getsize(run.path / _runs.WEIGHTS))
     tasks = _runs.tasks_on(slices, split.test, "test")
-    return judge([who], tasks=tasks, batch_size=EVALUATED, command=command, seed=run.recipe.seed, progress=progress)
+    found = judge([who], tasks=tasks, batch_size=EVALUATED, command=command, seed=run.recipe.seed, progress=progress)
+    return run.noted(found)
 
 
 def _command(

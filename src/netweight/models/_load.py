@@ -98,7 +98,7 @@ def _folder(folder: Path, dtype: torch.dtype, trust_pickle: bool) -> Model:
     if len(checkpoints) == 1:
         return _from_llama2c(checkpoints[0], dtype)
     raise ModelError(
-        f"no config.json in {folder}; a model folder holds config.json and *.safetensors, or one .gguf file"
+        f"no config.json in {folder}; a model folder holds config.json and *.safetensors, or one .gguf file, and a trained run training.json"
     )
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from netweight import provenance
@@ -94,18 +92,16 @@ def _process(home: Home, work: Work, what: Mapping[str, Any], folder: Path) -> s
 
 @contextmanager
 def _as_at(home: Home) -> Iterator[None]:
-    """For a process that is started here: the study's folder and variables, so no threads that the cluster chose, and its main file not run."""
-    variables, cwd, main = dict(os.environ), os.getcwd(), sys.modules["__main__"]
+    """For a process that is started here: the study's folder and variables, so no threads that the cluster chose."""
+    variables, cwd = dict(os.environ), os.getcwd()
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
     os.environ.update(home.variables)
     try:
         if Path(home.cwd).is_dir():
             os.chdir(home.cwd)
-        sys.modules["__main__"] = ModuleType("__main__")
         yield
     finally:
-        sys.modules["__main__"] = main
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(variables)

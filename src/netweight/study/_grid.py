@@ -110,6 +110,11 @@ def load(source: str | Path | dict[str, Any]) -> Study:
     """
     table = source if isinstance(source, dict) else read_toml(source)
     where = "study" if isinstance(source, dict) else Path(source).name
+    if "axes" not in table and ({"net", "step"} & table.keys()):
+        verb = "train" if "net" in table else "compress"
+        raise SettingsError(
+            f"{where}: it has no [axes], so it is one recipe, for `netweight {verb}`; a study lays [axes] over a [recipe]"
+        )
     grid = parse(_Grid, table, where)
     compare = parse(Compare, grid.compare, f"{where}: [compare]")
     if not grid.seeds or len(set(grid.seeds)) < len(grid.seeds):

@@ -40,7 +40,8 @@ class Paired:
 
     ``adjusted_*`` are None until ``corrected`` has seen all ``comparisons``, and ``seeds_to_settle`` is for one alone till then. A bound
     is None where the data do not bound it. ``overlap``: patients that judge over patients that train, where pairs are folds (``_pairs``).
-    ``missing``: pairs that there should be besides, of which a side failed or has no such number.
+    ``missing``: pairs that there should be besides, of which a side failed or has no such number. ``diverged``: pairs in which a training
+    diverged, and was judged by the best weights it had, or those it began with.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Paired:
     comparisons: int = 1
     overlap: float = 0.0
     missing: int = 0
+    diverged: int = 0
 
     @property
     def more_seeds(self) -> int | None:
@@ -98,12 +100,13 @@ def paired(
     better: Literal["lower", "higher"] = "higher",
     overlap: float = 0.0,
     missing: int = 0,
+    diverged: int = 0,
     seed: int = 0,
 ) -> Paired:
     """From one number per seed or fold, in the same order on both sides.
 
     Args:
-      overlap, missing: as ``Paired``. seed: of the bootstrap.
+      overlap, missing, diverged: as ``Paired``. seed: of the bootstrap.
     Raises:
       DataError: another number of values on each side, none, or one that is not finite.
     """
@@ -123,7 +126,8 @@ def paired(
         name, baseline, measure, better, len(d), float(a.mean()), float(b.mean()), float(d.mean()), t_interval(d, overlap),
         (mean.low, mean.high), ratio, (ratio_interval[0], ratio_interval[1]), (over.low, over.high) if over else (None, None),
         d_z, (d_z_interval[0], d_z_interval[1]), wilcoxon(d), sign_flip(d),
-        None if d_z is None else _seeds(d_z, 1, overlap), t_test(d, overlap), overlap=overlap, missing=missing,
+        None if d_z is None else _seeds(d_z, 1, overlap), t_test(d, overlap), overlap=overlap,
+        missing=missing, diverged=diverged,
     )  # fmt: skip
 
 
@@ -226,9 +230,13 @@ def _alike_sentence(row: Paired, how: str, told: bool) -> str:
 
 
 def _missing_sentence(row: Paired) -> str:
-    if not row.missing:
-        return ""
-    return f"{counted(row.missing, 'pair')} missing: a run failed, or had no {row.measure}, which may well have been the worst."
+    said = []
+    if row.diverged:
+        said.append(f"In {counted(row.diverged, 'pair')} a training diverged, and counts with the best weights it had.")
+    if row.missing:
+        why = f"a run failed, or had no {row.measure}, which may well have been the worst"
+        said.append(f"{counted(row.missing, 'pair')} missing: {why}.")
+    return " ".join(said)
 
 
 def _more_sentence(row: Paired) -> str:

@@ -113,7 +113,7 @@ def _do(
     """Everything that waits, into ``done``."""
     tried: dict[str, int] = {}
     running: dict[str, tuple[Running, Task]] = {}
-    begun, total, first = time.monotonic(), len(done) + len(waiting), len(done)
+    total = len(done) + len(waiting)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -135,7 +135,7 @@ def _do(
                     found = {"failure": f"{how}, {TRIES} times"}
                     keep(folder / key, found)
                 done[key] = found
-                progress("cells", len(done), total, f"{task.label}{_left(begun, len(done) - first, total - len(done))}")
+                progress("cells", len(done), total, task.label)
     finally:
         backend.stop([one for one, _ in running.values()])
 
@@ -147,11 +147,3 @@ def read(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return None if retry_failed and "failure" in found else found
-
-
-def _left(begun: float, done: int, left: int) -> str:
-    """ "; about 12 min left", from the pace so far."""
-    if not done or not left:
-        return ""
-    minutes = (time.monotonic() - begun) / done * left / 60
-    return f"; about {minutes:.0f} min left" if minutes >= 1 else ""

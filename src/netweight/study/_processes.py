@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from netweight.errors import NetweightError
@@ -47,12 +50,24 @@ class Processes:
 
     def start(self, work: Work, what: Mapping[str, Any], folder: Path) -> Process:
         process = multiprocessing.get_context("spawn").Process(target=_child, args=(work, dict(what), str(folder)))
-        process.start()
+        with _main_file_not_run():
+            process.start()
         return Process(process)
 
     def stop(self, running: list[Process]) -> None:
         for one in running:
             one.stop()
+
+
+@contextmanager
+def _main_file_not_run() -> Iterator[None]:
+    """A process that is spawned here runs the main file again, which may be anybody's script, without a guard: it is not to see one."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def keep(folder: Path, found: Mapping[str, Any]) -> None:

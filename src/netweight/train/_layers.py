@@ -118,7 +118,15 @@ KINDS: dict[type[nn.Module], type[_Rounded]] = {
     nets.MatMul: MatMul,
 }
 PLAIN = {kind: plain for plain, kind in KINDS.items()}
-PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear, nn.MultiheadAttention, nets.MatMul)
+PRODUCTS = (
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+    nn.Bilinear,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nets.MatMul,
+)
 
 
 def why_not(module: nn.Module) -> str | None:

@@ -14,6 +14,7 @@ from netweight.train._draws import Clock
 from netweight.train._layers import ATTRIBUTE, PRODUCTS, become_plain, become_rounded, why_not
 from netweight.train._product import Rounding
 from netweight.train._qat import Qat, check, recipe
+from netweight.words import counted
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Quantized:
 
     def __init__(self, module: nn.Module, recipe: Qat, rows: tuple[Row, ...], clock: Clock) -> None:
         self.module, self.recipe, self.rows, self._clock = module, recipe, rows, clock
+
+    def __repr__(self) -> str:
+        left = sum(not row.quantized for row in self.rows)
+        return f"<{self.recipe.name}: {counted(len(self.layers()), 'layer')} of {type(self.module).__name__} rounded, {left} left alone, step {self.step}>"
 
     @property
     def step(self) -> int:
@@ -79,7 +84,12 @@ class Quantized:
 
 
 def quantize(
-    module: nn.Module, recipe_or_name: Qat | str, *, skip: Sequence[str] = (), attention: bool = False, seed: int = 0
+    module: nn.Module,
+    recipe_or_name: Qat | str,
+    *,
+    skip: str | Sequence[str] = (),
+    attention: bool = False,
+    seed: int = 0,
 ) -> Quantized:
     """Makes linear layers and convolutions round their products from now on, in place.
 
@@ -96,6 +106,9 @@ def quantize(
       UnknownName: no such recipe. SettingsError: a pattern that fits nothing, a recipe that makes no sense.
       ModelError: the module is quantized already, or none of its layers can be.
     """
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"quantize takes a module, not {module!r}; make one first")
+    skip = [skip] if isinstance(skip, str) else skip
     row = recipe_or_name if isinstance(recipe_or_name, Qat) else recipe(recipe_or_name)
     check(row)
     if next(_rounded(module), None) is not None:

@@ -127,6 +127,10 @@ def load_recipe(source: str | Path | dict[str, Any] | TrainRecipe) -> TrainRecip
         raise SettingsError(
             f"{where}: it has [[step]] tables, so it is for `netweight compress`; training needs [net] and [training]"
         )
+    if "axes" in table:
+        raise SettingsError(
+            f"{where}: it has [axes], so it is for `netweight study`; training takes one net and one arithmetic"
+        )
     read = parse(_Table, table, where)
     beside = None if isinstance(source, dict) else Path(source).parent
     name = read.name or ("" if isinstance(source, dict) else Path(source).stem)

@@ -41,6 +41,7 @@ class PhantomSettings(Settings):
     )
     texture: float = Field(0.05, ge=0, le=0.2, description="standard deviation; white is 1")
     noise: float = Field(0.02, ge=0, le=0.2, description="standard deviation; white is 1")
+    seed: int = Field(0, ge=0, lt=2**31, description="others are other patients, under other names")
     bias: float = Field(0.15, ge=0, le=0.5, description="largest change of brightness across the picture")
 
 
@@ -67,13 +68,16 @@ def settings_of(text: str) -> PhantomSettings:
     return parse(PhantomSettings, values, f"phantom:{text}")
 
 
-def phantom(settings: PhantomSettings | None = None, *, size: int | None = None, seed: int = 0) -> Segmentation:
+def phantom(
+    settings: PhantomSettings | None = None, *, size: int | None = None, seed: int | None = None
+) -> Segmentation:
     """Phantoms by seed. A patient depends on the seed and its own number alone, not on how many there are.
 
     Args:
-      size: pixels along a side, 128 by default; they are drawn at this size, not resized.
+      seed: the settings' own if None. size: pixels along a side, 128 by default; they are drawn at this size, not resized.
     """
     settings, size = settings or PhantomSettings(), SIZE if size is None else size  # pyright: ignore[reportCallIssue]
+    seed = settings.seed if seed is None else seed
     slices = [one for patient in range(settings.patients) for one in _patient(patient, settings, size, seed)]
     return collect(slices, source="phantom", size=None, phantom=True)
 
@@ -97,7 +101,7 @@ def _patient(patient: int, settings: PhantomSettings, size: int, seed: int) -> l
         masks = _inside(place, lesion.centre, lesion.axes)
         images = images + settings.contrast * masks[..., None] * np.array(SEEN)
     pixels = np.floor(np.clip(images, 0, 1) * WHITE + 0.5).astype(np.uint8)
-    name = f"phantom-{site}-{patient:04d}"
+    name = f"phantom-{f'{seed}-' if seed else ''}{site}-{patient:04d}"
     return [
         Slice(name, site, k + 1, f"{name}_{k + 1}", pixels[k], masks[k], f"{name}, slice {k + 1}")
         for k in range(settings.slices)

@@ -29,7 +29,7 @@ def segmentation(source: str | Path, *, size: int | None = None, seed: int = 0) 
         patients with image and mask files, stacked images with their index, NIfTI volumes, or an ``.npz`` of a kind known here.
       size: pixels along a side. Pictures that are not square are put in the middle of a black square first; then area (to shrink) or
         linear (to enlarge) resampling, masks at one half. None leaves sizes as they are, and they must be equal.
-      seed: of the phantoms; other sources are read, not drawn.
+      seed: of the phantoms, instead of their settings' own; other sources are read, not drawn.
     Returns:
       Grey pictures have three equal channels.
     Raises:

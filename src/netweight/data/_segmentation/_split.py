@@ -141,6 +141,8 @@ def _across(parts: Sequence[Sequence[int]], pixels: Sequence[bytes]) -> tuple[tu
 
 
 def _check_positives(found: Split) -> None:
+    if not any(found.positives):
+        raise DataError("none of these slices shows a lesion: there is nothing to learn, and recall has no value")
     for part, count in zip(PARTS, found.positives, strict=True):
         if not count:
             patients = getattr(found, f"{part}_patients")
