@@ -18,7 +18,7 @@ def test_phantoms_are_labelled_and_have_the_shape_asked_for():
     found = data.segmentation("phantom:7x4", size=32, seed=3)
     assert found.phantom and found.source == "phantom" and found.provenance["phantom"]
     assert found.images.shape == (28, 32, 32, 3) and len(set(found.patients)) == 7
-    assert set(found.sites) == {"A", "B", "C"} and found.patients[0] == "phantom-A-0000"
+    assert set(found.sites) == {"A", "B", "C"} and found.patients[0] == "phantom-3-A-0000"
     assert data.segmentation("phantom:1x1").images.shape == (1, 128, 128, 3)
 
 

@@ -131,9 +131,11 @@ def test_without_the_training_data_a_run_still_knows_whom_it_has_seen(run, tmp_p
     assert all("0 of these slices and of their patients trained the net" in claim.note for claim in claims)
     both = patients(tmp_path / "both", slices, split.train[:2], rename="other-")
     patients(both, slices, split.test, rename="other-")
-    with pytest.raises(DataError, match=rf"1 patient of both .*2 of its {2 + len(split.test)} slices are equal"):
+    with pytest.raises(
+        DataError, match=rf"1 patient of both .*2 of the {2 + len(split.test)} slices have equal pictures"
+    ):
         netweight.evaluate(run, data=both)
-    with pytest.raises(DataError, match="1 patient of named trained vit .*0 of its 1 slices are equal"):
+    with pytest.raises(DataError, match="1 patient of named trained vit .*0 of the 1 slices have equal pictures"):
         kept = json.loads((run / "seen.json").read_text())["patients"]["validation"][0]
         named = data.from_arrays(other.images[:1], other.masks[:1], [kept])
         netweight.evaluate(run, data=patients(tmp_path / "named", named, [0]))

@@ -21,7 +21,7 @@ ANYONES = (
 )  # kinds of everyone's own slices, as they are offered; others are of one data set each
 
 
-def segmentation(source: str | Path, *, size: int | None = None, seed: int = 0) -> Segmentation:
+def segmentation(source: str | Path, *, size: int | None = None, seed: int | None = None) -> Segmentation:
     """Slices with masks, by patient, number and name.
 
     Args:
