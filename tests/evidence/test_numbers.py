@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from netweight.evidence._numbers import decimals, duration, number, percent, quantity, visible
+from netweight.evidence._numbers import decimals, duration, number, percent, quantity, shared_decimals, visible
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,24 @@ def test_an_interval_decides_how_many_digits_a_value_has():
     assert decimals(0.4102, 0.4154) == 4
     assert decimals(None, 1.0) is None
     assert decimals(1.0, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("intervals", "places", "why"),
+    [
+        ([(0.69, 0.91), (0.928, 1.068), (1.3, 8.5)], 3, "the narrowest, of half a width of 0.07, has 3"),
+        ([(12.97, 14.01), (31.86, 31.94)], 2, "31.94 has four significant digits with 2"),
+        ([(6.0, 9.7), (152.0, 198.2), (0.0, 0.0)], 1, "what has no width does not decide"),
+        ([(31.8612, 31.8634), (1.0, 3.0)], 3, "with 2 an interval with a width would read as one without"),
+        ([(0.0, 0.0), (None, None)], None, "nothing to go by"),
+        ([(1.0, math.inf), (1.0, 3.0)], 1, "an end that is not finite does not decide"),
+        ([], None, "nothing at all"),
+    ],
+)
+def test_numbers_side_by_side_have_equally_many_decimals(
+    intervals: list[tuple[float | None, float | None]], places: int | None, why: str
+):
+    assert shared_decimals(intervals) == places, why
 
 
 def test_a_sign_is_shown_on_request_and_zero_has_none():

@@ -175,7 +175,7 @@ def test_the_first_screen_says_that_calibration_and_test_are_disjoint(page: Page
 def test_an_overlap_is_a_warning_before_the_verdict_table(overlapping: list[ReportInput]):
     text = html(overlapping)
     banner = text.index("Test text was seen in calibration: pydoc-topics/test shares 118 13-grams (0.29\u00a0%)")
-    assert banner < text.index('<table class="verdicts">')
+    assert banner < text.index('<table class="verdicts"')
     assert '<section class="banner bad"' in text
     assert "operator precedence in python" in text
 

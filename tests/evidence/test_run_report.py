@@ -16,6 +16,7 @@ from evidence.test_report import HOSTILE, Page
 from netweight.claim import Claim, Comparison
 from netweight.errors import EvidenceError
 from netweight.evidence import Gallery, Looked, RunInput, gallery, headings, run_report
+from netweight.evidence._overlay import balanced
 from netweight.evidence._run_layers import layers, pattern
 from netweight.evidence._run_plots import history_plot
 from netweight.evidence._run_report import html
@@ -26,6 +27,7 @@ PRIMARY = {
     "lesion_recall": ("fraction", 0.9), "false_lesions_per_slice": ("1", 0.4), "pixel_ece": ("fraction", 0.01),
 }  # fmt: skip
 DATA = {"source": "lgg-mri", "split": "test", "sha256": "d" * 64, "slices": 40, "patients": 11}
+N = 40  # patients by the claims: enough for intervals to be trusted
 PATIENTS = {"train": ("A", "B", "C"), "validation": ("D",), "test": ("E", "F")}
 
 
@@ -91,11 +93,11 @@ def made(name: str, recipe: str, reference: str = "", **more) -> RunInput:
     pair = {"comparison": replace(against(-0.02, -0.03, -0.01, None), reference=reference)} if reference else {}
     claims = [
         claim(metric, value, value / 20, unit, title, data=DATA, better="lower" if metric in ("false_lesions_per_slice", "pixel_ece") else "higher",
-              subject_sha256="c" * 64, command=f"netweight train {name}.toml --data DIR --out {name}", **pair)
+              n=N, subject_sha256="c" * 64, command=f"netweight train {name}.toml --data DIR --out {name}", **pair)
         for metric, (unit, value) in reversed(PRIMARY.items())
     ]  # fmt: skip
-    claims.append(claim("aupro", 0.6, 0.05, "fraction", title, data=DATA, better="higher", **pair))
-    claims += [claim("auprc_ratio", 0.975, 0.01, "1", title, data=DATA, better="higher")] if reference else []
+    claims.append(claim("aupro", 0.6, 0.05, "fraction", title, data=DATA, better="higher", n=N, **pair))
+    claims += [claim("auprc_ratio", 0.975, 0.01, "1", title, data=DATA, better="higher", n=N)] if reference else []
     table = {"net": {"use": "swin", "size": "500k"}, "qat": {"use": recipe}, "seed": 2026}
     operand = {"format": "nvfp4", "rounding": "nearest", "hadamard": False, "rule": "amax"}
     operands = {role: operand for role in ROLES} | {
@@ -284,6 +286,7 @@ def test_runs_that_share_no_test_slices_are_said_to_be_paired_with_none(runs):
     apart = [replace(c, data=c.data | {"sha256": "9" * 64}, comparison=None) for c in runs[1].claims]
     text = Page(html([runs[0], replace(runs[1], claims=apart, test_sha256="9" * 64, reference="")])).text
     assert "not paired, as no two have the same test slices" in text and "Below stands" not in text
+    assert "No margin was stated" not in text, "there is no verdict that could need one"
 
 
 def test_what_was_compared_with_a_run_that_is_not_on_the_page_names_it(runs):
@@ -356,11 +359,81 @@ def test_training_that_failed_later_is_said_on_the_card(runs):
     assert "✕ " not in Page(html(runs)).text, "neither of the others failed"
 
 
-def test_what_limits_the_intervals_stands_below_the_measures_once(runs):
-    note = "only 11 patients: intervals from fewer than 30 are usually too narrow"
-    noted = [replace(run, claims=[replace(c, note=note) for c in run.claims]) for run in runs]
-    text = Page(html(noted)).text
-    assert text[: text.index("All claims, and")].count(note) == 1
+def of_few(runs: list[RunInput], n: int = 3) -> list[RunInput]:
+    """The same runs as the evaluation leaves them where it has few patients."""
+    few = f"only {n} patients: bootstrap intervals from fewer than 30 are usually too narrow"
+    note = f"{few}; difference: {few}; difference: nothing is known of patients unlike these"
+    return [replace(run, claims=[replace(c, n=n, note=note) for c in run.claims]) for run in runs]
+
+
+def test_that_patients_are_few_stands_above_the_measures_once(runs):
+    text = Page(html(of_few(runs))).text
+    page = text[: text.index("All claims, and")]
+    warning = "! Only 3 patients: bootstrap intervals from fewer than 30 are usually too narrow."
+    assert page.count("too narrow") == 1 and page.index(warning) < page.index("measure swin baseline")
+    assert "Only" not in Page(html(runs)).text, "40 are not few"
+
+
+def test_a_verdict_of_few_patients_is_neutral_and_says_so_beside_it(runs):
+    few, many = html(of_few(runs)), html(runs)
+    assert '<span class="badge warn">! worse</span>' in many and "only 40" not in many
+    assert '<span class="badge plain">worse</span> <strong class="warn">! only 3 patients</strong>' in few
+    assert 'class="verdict warn"' in many and 'class="verdict warn"' not in few and 'class="verdict plain"' in few
+
+
+def test_few_patients_do_not_soften_a_verdict_that_its_interval_contradicts(runs):
+    pair = replace(against(-0.02, -0.03, -0.01, 0.005, "non-inferior"), reference="swin baseline")
+    wrong = replace(runs[1], claims=[replace(c, n=3, comparison=c.comparison and pair) for c in runs[1].claims])
+    assert 'class="badge bad"' in html([runs[0], wrong])
+
+
+def test_a_remark_about_a_difference_is_the_same_remark(runs):
+    text = Page(html(of_few(runs))).text
+    page = text[: text.index("All claims, and")]
+    assert "difference: " not in page
+    assert page.count("where an interval has no width, all patients are alike: nothing is known of patients unlike these.") == 1  # fmt: skip
+    assert page.count("nothing is known") == 1
+
+
+def test_a_margin_that_nobody_stated_is_said_once_for_all_cells(page: Page):
+    shown = page.text[: page.text.index("All claims, and")]
+    assert shown.count("No margin was stated beforehand") == 1 and "no margin stated" not in shown
+    assert shown.index("No margin was stated") < shown.index("measure swin baseline")
+    assert "(−3.0 to −1.0) ! worse" in shown
+
+
+def test_a_card_shows_how_large_the_difference_is(page: Page):
+    cards = page.text[: page.text.index("What it finds")]
+    assert cards.count("difference −2.0 points (−3.0 to −1.0) ! worse") == 1, "the reference has none"
+
+
+def test_values_of_a_row_have_equally_many_decimals(runs):
+    wide = [replace(c, low=c.value / 2, high=c.value * 1.2) for c in runs[1].claims]
+    text = Page(html([runs[0], replace(runs[1], claims=wide)])).text
+    row = text[text.index("lesions found") : text.index("false lesions per slice")]
+    shown = re.findall(r"[\d.]+(?=\u00a0%| to |\u00a0points)", row.replace("95\u00a0%", ""))
+    assert {len(number.partition(".")[2]) for number in shown} == {1}, row
+
+
+def test_on_a_narrow_screen_each_cell_stands_alone_under_the_name_of_its_run(page: Page, text: str):
+    cells = [a for a in page.all("td") if "data-subject" in a]
+    assert {a["data-subject"] for a in cells} == {"swin baseline", "swin nvfp4-2d-rht-sr"}
+    narrow = text[text.index("@media (max-width: 640px)") :]
+    assert ".verdicts td { display: block; }" in narrow and "content: attr(data-subject)" in narrow
+    assert {a["role"] for a in cells} == {"cell"}, "what is displayed as a block is still read as a table"
+    assert "data-subject=" not in html([made("base", "baseline")]), "one run alone needs no name in each cell"
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "columns"), [(1, 6, 1), (2, 6, 2), (5, 6, 5), (6, 6, 6), (7, 6, 4), (11, 6, 6), (4, 3, 2), (5, 3, 3), (0, 6, 0)]
+)  # fmt: skip
+def test_columns_are_chosen_so_that_rows_fill_evenly(count: int, most: int, columns: int):
+    assert balanced(count, most) == columns
+
+
+def test_five_pictures_of_one_slice_stand_in_one_row(runs):
+    titles = [f"run {n}" for n in range(5)]
+    assert 'class="pictures" style="--wide: 5; --medium: 3"' in html(runs, [pictures(*titles)])
 
 
 def test_a_note_that_is_about_several_runs_stands_once(runs):

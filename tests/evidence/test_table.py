@@ -140,6 +140,26 @@ def test_a_comparison_with_something_else_than_the_original_names_it(build: Buil
     assert claim_cell(given, original=build.original).difference.endswith("against peer")
 
 
+def test_decimals_of_a_row_are_shared_on_request(build: Build):
+    narrow = build.claim(
+        "accuracy", 0.0097, 0.0007, "fraction", "b", comparison=build.against(0.001, 0.0008, 0.0012, None)
+    )
+    wide = build.claim("accuracy", 0.033, 0.03, "fraction", "a")
+    own, shared = (verdict_table({"a": [wide], "b": [narrow]}, decimals=how).rows[0].cells for how in ("own", "shared"))
+    assert [cell.value for cell in own] == ["3.3\u00a0%", "0.970\u00a0%"]
+    assert [cell.value for cell in shared] == ["3.300\u00a0%", "0.970\u00a0%"]
+    assert "+0.100\u00a0points (+0.080 to +0.120)" in shared[1].difference
+
+
+def test_decimals_are_not_shared_by_numbers_of_different_prefixes(build: Build):
+    claims = {
+        "a": [build.claim("latency", 0.0412, 0.0013, "s", "a")],
+        "b": [build.claim("latency", 1.2, 0.2, "s", "b")],
+    }
+    cells = verdict_table(claims, decimals="shared").rows[0].cells
+    assert [cell.value.replace("\u00a0", " ") for cell in cells] == ["41.2 ms", "1.20 s"]
+
+
 def test_the_terminal_shows_names_literally(build: Build):
     console = Console(file=io.StringIO(), width=160, color_system=None)
     console.print(summary_table({"[red]Original": [build.claim("perplexity", 19.8, 0.9, "1", "o")], "b": []}))

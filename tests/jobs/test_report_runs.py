@@ -15,8 +15,8 @@ import netweight
 from netweight.claim import read_claims, write_claims
 from netweight.cli import main
 from netweight.errors import ArtifactError, CorruptError, EvidenceError, SettingsError
-from netweight.evaluate import task
-from netweight.evidence import _overlay
+from netweight.evaluate import _statistics, task
+from netweight.evidence import _overlay, _run_tested
 from netweight.jobs import _look, _run_evidence, _runs
 from netweight.progress import silent
 
@@ -106,6 +106,10 @@ def test_what_is_drawn_is_what_is_claimed(runs):
     assert claims["false_lesions_per_slice"] == pytest.approx(sum(m.false for m in marks) / len(marks))
     defaults = task("mask_lesions", _runs.masked(slices, split.test, "test")).settings
     assert (defaults.threshold, defaults.found) == (_overlay.THRESHOLD, _overlay.FOUND)
+
+
+def test_patients_are_few_on_the_page_where_the_evaluation_warns_of_them():
+    assert _run_tested.TRUSTED == _statistics.TRUSTED
 
 
 def test_patients_come_from_the_slices_themselves(found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MISSING = "not measured"
@@ -48,6 +49,29 @@ def decimals(low: float | None, high: float | None) -> int | None:
     if low is None or high is None or not math.isfinite(high - low) or high <= low:
         return None
     return min(9, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+
+
+def shared_decimals(intervals: Sequence[tuple[float | None, float | None]]) -> int | None:
+    """Places for numbers that stand side by side; None where none of them has an interval to go by.
+
+    The narrowest interval decides, but no more than four significant digits of the largest number are shown unless two
+    ends would then read alike: 31.91 stands beside 13.33, and an interval with a width never reads as one without.
+    """
+    wanted = [places for low, high in intervals if (places := decimals(low, high)) is not None]
+    if not wanted:
+        return None
+    ends = [
+        (low, high) for low, high in intervals if low is not None and high is not None and math.isfinite(high - low)
+    ]
+    largest = max(abs(end) for pair in ends for end in pair)
+    places = min(max(wanted), max(0, 3 - math.floor(math.log10(largest))))
+    while places < max(wanted) and any(low < high and _alike(low, high, places) for low, high in ends):
+        places += 1
+    return places
+
+
+def _alike(low: float, high: float, places: int) -> bool:
+    return number(low, places) == number(high, places)
 
 
 def number(value: float | None, places: int | None = None, *, signed: bool = False) -> str:

@@ -83,6 +83,21 @@ class Gallery:
     pictures: tuple[Picture, ...]
     nothing: tuple[tuple[str, str], ...]
 
+    @property
+    def columns(self) -> int:
+        """Of a row of panels on a wide screen."""
+        return balanced(len(self.headings), 6)
+
+    @property
+    def columns_medium(self) -> int:
+        return balanced(len(self.headings), 3)
+
+
+def balanced(count: int, most: int) -> int:
+    """Columns of at most ``most`` that fill rows evenly: 7 of at most 6 stand as 4 + 3, not as 6 + 1."""
+    rows = -(-count // most)
+    return -(-count // max(rows, 1))
+
 
 @dataclass(frozen=True)
 class Rule:

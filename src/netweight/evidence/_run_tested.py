@@ -10,11 +10,13 @@ from netweight.claim import Claim
 from netweight.evidence._numbers import short_hash
 from netweight.evidence._run_input import RunInput
 from netweight.evidence._table import VerdictTable, key_of, verdict_table
-from netweight.evidence._words import Cell, data_name, metric_name
+from netweight.evidence._words import NO_MARGIN, Cell, data_name, metric_name
+from netweight.words import counted
 
 PRIMARY = (
     "auprc", "auprc_ratio", "pixel_recall", "pixel_f2", "patient_dice", "lesion_recall", "false_lesions_per_slice", "pixel_ece",
 )  # fmt: skip
+TRUSTED = 30  # patients from which a bootstrap interval holds about what it says: where the evaluation stops to warn
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Tested:
       own: the runs whose own test slices they are.
       reference: the one of them that others are paired with; "" where none are. paired: these others.
       table: the measures that decide, in their order. others: all other measures.
-      remarks: what must be known about the intervals of the measures that decide, each once.
+      marginless: does a verdict only say whether the interval of the difference excludes 0? Said once, not in each cell.
+      few: that the patients are too few for intervals to be trusted; "" where they are not.
+      remarks: what else must be known about the intervals of the measures that decide, each once.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Tested:
     paired: tuple[str, ...]
     table: VerdictTable
     others: VerdictTable
+    marginless: bool
+    few: str
     remarks: tuple[str, ...]
 
 
@@ -104,24 +110,66 @@ def _tested(sha256: str, claims: Mapping[str, list[Claim]], runs: Mapping[str, R
     name = _name(claims) if alone else f"{_name(claims)} of {', '.join(own or claims)}"
     who = ("Other slices than the own test of " if not own else "Test slices of ") + ", ".join(own or claims)
     paired = f"; differences are from {reference}, the reference" if reference else ""
+    tables = (_ordered(primary, reference), verdict_table(others, original=reference, decimals="shared"))
     return Tested(
-        name, f"{who}{paired}. SHA-256 {short_hash(sha256)}.", own, reference, tuple(pairs), _ordered(primary, reference),
-        verdict_table(others, original=reference), _remarks(primary),
+        name, f"{who}{paired}. SHA-256 {short_hash(sha256)}.", own, reference, tuple(pairs), *map(_plainer, tables),
+        any(cell.verdict.endswith(NO_MARGIN) for table in tables for cell in _cells(table)), _few(tables), _remarks(primary),
     )  # fmt: skip
+
+
+def _cells(table: VerdictTable) -> list[Cell]:
+    return [cell for row in table.rows for cell in row.cells]
+
+
+def _plainer(table: VerdictTable) -> VerdictTable:
+    return replace(
+        table, rows=tuple(replace(row, cells=tuple(_cautious(cell) for cell in row.cells)) for row in table.rows)
+    )
+
+
+def _cautious(cell: Cell) -> Cell:
+    """Without what the page says once; of few patients a direction gets no colour that would praise or warn."""
+    short = replace(cell, verdict=cell.verdict.removesuffix(NO_MARGIN))
+    if not cell.difference or not cell.verdict or not 0 < cell.n < TRUSTED:
+        return short
+    return replace(short, tone="bad" if cell.tone == "bad" else "plain", caution=f"only {counted(cell.n, 'patient')}")
+
+
+def _few(tables: Sequence[VerdictTable]) -> str:
+    """How few patients the intervals are from, as one sentence."""
+    numbers = sorted({cell.n for table in tables for cell in _cells(table) if " to " in cell.interval})
+    few = [n for n in numbers if 0 < n < TRUSTED]
+    if not few:
+        return ""
+    patients = counted(few[0], "patient") if len(few) == 1 else f"{few[0]} to {few[-1]} patients"
+    judged = any(cell.difference and cell.verdict for table in tables for cell in _cells(table))
+    colourless = " “Better” and “worse” are therefore not coloured." if judged else ""
+    return f"Only {patients}: bootstrap intervals from fewer than {TRUSTED} are usually too narrow.{colourless}"
 
 
 def _ordered(claims: Mapping[str, Sequence[Claim]], reference: str) -> VerdictTable:
     """Rows in the order of the measures."""
-    table = verdict_table(claims, original=reference)
+    table = verdict_table(claims, original=reference, decimals="shared")
     keys = list(dict.fromkeys(key_of(claim) for found in claims.values() for claim in found))
     rows = sorted(zip(keys, table.rows, strict=True), key=lambda pair: PRIMARY.index(pair[0][0]))
     return replace(table, rows=tuple(row for _, row in rows))
 
 
 def _remarks(claims: Mapping[str, Sequence[Claim]]) -> tuple[str, ...]:
-    """Notes are made of remarks, of which one claim has some and another others."""
+    """Notes are made of remarks, of which one claim has some and another others; how few patients there are stands above them."""
     own = [c for found in claims.values() for c in found if c.value is not None and not c.metric.endswith("_ratio")]
-    return tuple(dict.fromkeys(remark for claim in own for remark in claim.note.split("; ") if remark))
+    said = [(remark.removeprefix("difference: "), claim.n) for claim in own for remark in claim.note.split("; ")]
+    return tuple(dict.fromkeys(_in_full(remark) for remark, n in said if remark and not _of_few(remark, n)))
+
+
+def _of_few(remark: str, n: int) -> bool:
+    return n < TRUSTED and remark.startswith(f"only {n} ") and remark.endswith("too narrow")
+
+
+def _in_full(remark: str) -> str:
+    """The one remark that says nothing away from its interval, with what it is about."""
+    where = "where an interval has no width, all patients are alike: "
+    return where + remark if remark.startswith("nothing is known of") else remark
 
 
 def _alike(claims: Mapping[str, list[Claim]]) -> dict[str, list[Claim]]:

@@ -6,11 +6,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from netweight.claim import Claim
 from netweight.evidence._numbers import MISSING, number, short_hash, visible
-from netweight.evidence._words import BITS, SIZE, Cell, Tone, claim_cell, data_name, is_exact, metric_name
+from netweight.evidence._words import (
+    BITS,
+    OWN_PLACES,
+    SIZE,
+    Cell,
+    Places,
+    Tone,
+    claim_cell,
+    data_name,
+    is_exact,
+    metric_name,
+    shared_places,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,12 +45,17 @@ class VerdictTable:
     rows: tuple[MetricRow, ...]
 
 
-def verdict_table(claims_by_subject: Mapping[str, Sequence[Claim]], *, original: str | None = None) -> VerdictTable:
+def verdict_table(
+    claims_by_subject: Mapping[str, Sequence[Claim]],
+    *,
+    original: str | None = None,
+    decimals: Literal["own", "shared"] = "own",
+) -> VerdictTable:
     """A row for each metric and data set, a column for each subject.
 
     The first subject is the original unless ``original`` names another, or with "" none: then each cell names what it was compared with.
     Claims are put side by side when metric, unit, settings and data are equal. Where a subject has no such claim,
-    the cell says so.
+    the cell says so. Each number has the decimals that its ``own`` interval supports, or those ``shared`` by its row.
     """
     subjects = tuple(claims_by_subject)
     found: dict[Key, dict[str, list[Claim]]] = {}
@@ -49,7 +66,7 @@ def verdict_table(claims_by_subject: Mapping[str, Sequence[Claim]], *, original:
     if original is None:
         original = next(iter(subjects), "")
     rows = [
-        MetricRow(*labels[key], tuple(_cell(row, subject, original) for subject in subjects))
+        MetricRow(*labels[key], _cells(row, subjects, original, _places(row) if decimals == "shared" else OWN_PLACES))
         for key, row in found.items()
     ]
     return VerdictTable(subjects, tuple(rows))
@@ -94,7 +111,17 @@ def key_of(claim: Claim) -> Key:
     return claim.metric, claim.unit, settings, data
 
 
-def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Cell:
+def _places(row: Mapping[str, Sequence[Claim]]) -> Places:
+    return shared_places([claims[0] for claims in row.values() if claims[0].value is not None])
+
+
+def _cells(
+    row: Mapping[str, Sequence[Claim]], subjects: Sequence[str], original: str, places: Places
+) -> tuple[Cell, ...]:
+    return tuple(_cell(row, subject, original, places) for subject in subjects)
+
+
+def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str, places: Places) -> Cell:
     """One subject's cell. Exact numbers are compared as a ratio; random ones only where a paired comparison was made."""
     claims, ours = row.get(subject, ()), row.get(original, ())
     if not claims:
@@ -102,8 +129,8 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
         return Cell("the reference itself" if by_definition else MISSING, tone="missing")
     claim, reference = claims[0], ours[0] if ours else None
     if not original:
-        return _marked(_by_itself(claim), claims)
-    cell = claim_cell(claim, original=reference.subject if reference else _reference(claim))
+        return _marked(_by_itself(claim, places), claims)
+    cell = claim_cell(claim, original=reference.subject if reference else _reference(claim), places=places)
     if subject == original or claim.value is None:
         return _marked(cell, claims)
     if reference is None and claim.comparison and not claim.comparison.margin:
@@ -116,9 +143,9 @@ def _cell(row: Mapping[str, Sequence[Claim]], subject: str, original: str) -> Ce
     return _marked(cell, claims)
 
 
-def _by_itself(claim: Claim) -> Cell:
+def _by_itself(claim: Claim, places: Places) -> Cell:
     """The cell where no subject is the original."""
-    cell = claim_cell(claim)
+    cell = claim_cell(claim, places=places)
     over = claim.settings.get("run", {}).get("reference")
     return replace(cell, difference=f"over that of {over}") if claim.metric.endswith("_ratio") and over else cell
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from netweight.claim import Claim, Comparison
-from netweight.evidence._numbers import Scale, decimals, number, scale, with_unit
+from netweight.evidence._numbers import Scale, decimals, number, scale, shared_decimals, with_unit
 
 Tone = Literal["good", "bad", "warn", "plain", "missing"]
 
@@ -46,9 +47,26 @@ NAMES = {
 }
 
 
+NO_MARGIN = "; no margin stated"  # how a verdict ends that says only whether the interval excludes 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Decimals that the cells of a row share; None leaves each number as many as its own interval supports."""
+
+    value: int | None = None
+    difference: int | None = None
+
+
+OWN_PLACES = Places()
+
+
 @dataclass(frozen=True)
 class Cell:
-    """What one subject scored, in words: every field is ready to print, empty where there is nothing to say."""
+    """What one subject scored, in words: every field is ready to print, empty where there is nothing to say.
+
+    ``n`` is how many items it is about, 0 where that is not known; ``caution`` says why a verdict means little.
+    """
 
     value: str
     interval: str = ""
@@ -57,6 +75,8 @@ class Cell:
     tone: Tone = "plain"
     provenance: str = "missing"
     note: str = ""
+    n: int = 0
+    caution: str = ""
 
     def lines(self) -> tuple[str, ...]:
         return tuple(line for line in (self.value, self.interval, self.difference, self.verdict, self.note) if line)
@@ -72,19 +92,19 @@ def data_name(claim: Claim) -> str:
     return source if not split or source.endswith(f"/{split}") else f"{source}/{split}".strip("/")
 
 
-def claim_cell(claim: Claim, *, original: str = "") -> Cell:
+def claim_cell(claim: Claim, *, original: str = "", places: Places = OWN_PLACES) -> Cell:
     """One claim in words; the verdict names the reference when that is not ``original``."""
     if claim.provenance == "unavailable" or claim.value is None:
         why = f"unavailable: {claim.note}" if claim.note else "unavailable"
         return Cell(why, tone="missing", provenance="unavailable")
-    value, interval = value_and_interval(claim)
+    value, interval = value_and_interval(claim, places.value)
     difference, verdict, tone = "", "", "plain"
     if claim.comparison is not None and not is_exact(claim):
-        difference, verdict, tone = _compared(claim, claim.comparison)
+        difference, verdict, tone = _compared(claim, claim.comparison, places.difference)
         if claim.comparison.reference != original:
             difference += f" against {claim.comparison.reference}"
     note = "estimated, not measured" if claim.provenance == "estimated" else ""
-    return Cell(value, interval, difference, verdict, tone, claim.provenance, note)
+    return Cell(value, interval, difference, verdict, tone, claim.provenance, note, claim.n)
 
 
 def is_exact(claim: Claim) -> bool:
@@ -93,22 +113,37 @@ def is_exact(claim: Claim) -> bool:
     return claim.low is None and claim.provenance == "measured" and (counted or claim.interval == "exact")
 
 
-def value_and_interval(claim: Claim) -> tuple[str, str]:
-    """The value with its unit, and its interval in words, in the same unit and to the same place."""
+def shared_places(claims: Sequence[Claim]) -> Places:
+    """The decimals of claims that stand in one row, of which each would otherwise take its own."""
+    shown = [(claim, scale(claim.unit, claim.value, metric=claim.metric).factor) for claim in claims]
+    if len({factor for _, factor in shown}) != 1:
+        return OWN_PLACES  # kB beside MB: equal decimals would not be equal digits
+    pairs = [(claim.comparison, factor) for claim, factor in shown if claim.comparison]
+    return Places(
+        shared_decimals([(_divided(claim.low, factor), _divided(claim.high, factor)) for claim, factor in shown]),
+        shared_decimals([(pair.low / factor, pair.high / factor) for pair, factor in pairs]),
+    )
+
+
+def value_and_interval(claim: Claim, places: int | None = None) -> tuple[str, str]:
+    """The value with its unit, and its interval in words, in the same unit and to the same place.
+
+    Without ``places`` the interval decides how many.
+    """
     shown = scale(claim.unit, claim.value, metric=claim.metric)
     low, high, value = (_divided(x, shown.factor) for x in (claim.low, claim.high, claim.value))
-    places = decimals(low, high)
+    places = decimals(low, high) if places is None else places
     text = with_unit(number(value, places), shown.unit)
     if low is None or high is None:
         return text, "exact" if is_exact(claim) else "no interval"
     return text, f"{number(low, places)} to {number(high, places)} ({claim.level * 100:g}\u00a0%)"
 
 
-def _compared(claim: Claim, comparison: Comparison) -> tuple[str, str, Tone]:
+def _compared(claim: Claim, comparison: Comparison, places: int | None) -> tuple[str, str, Tone]:
     """Difference and verdict in words, and how good the news is."""
     shown = scale(claim.unit, claim.value, metric=claim.metric)
     low, high = comparison.low / shown.factor, comparison.high / shown.factor
-    places = decimals(low, high)
+    places = decimals(low, high) if places is None else places
     middle, lower, upper = (number(x, places, signed=True) for x in (comparison.difference / shown.factor, low, high))
     difference = f"difference {with_unit(middle, shown.difference_unit)} ({lower} to {upper})"
     return difference, *_verdict(claim, comparison, shown, places)
@@ -151,10 +186,10 @@ def _worsening(claim: Claim, comparison: Comparison) -> tuple[float, float]:
 
 def _direction(claim: Claim, worse_low: float, worse_high: float) -> tuple[str, Tone]:
     if claim.better == "neither":
-        return ("different" if worse_low > 0 else "no clear difference") + "; no margin stated", "plain"
+        return ("different" if worse_low > 0 else "no clear difference") + NO_MARGIN, "plain"
     if worse_low <= 0 <= worse_high:
-        return "no clear difference; no margin stated", "plain"
-    return ("worse; no margin stated", "warn") if worse_low > 0 else ("better; no margin stated", "good")
+        return f"no clear difference{NO_MARGIN}", "plain"
+    return (f"worse{NO_MARGIN}", "warn") if worse_low > 0 else (f"better{NO_MARGIN}", "good")
 
 
 def _divided(value: float | None, factor: float) -> float | None:
