@@ -112,7 +112,7 @@ def _tested(sha256: str, claims: Mapping[str, list[Claim]], runs: Mapping[str, R
     paired = f"; differences are from {reference}, the reference" if reference else ""
     tables = (_ordered(primary, reference), verdict_table(others, original=reference, decimals="shared"))
     return Tested(
-        name, f"{who}{paired}. SHA-256 {short_hash(sha256)}.", own, reference, tuple(pairs), *map(_plainer, tables),
+        name, f"{who}{paired}. SHA-256 {short_hash(sha256)}.", own, reference, tuple(pairs), _plainer(tables[0]), _plainer(tables[1]),
         any(cell.verdict.endswith(NO_MARGIN) for table in tables for cell in _cells(table)), _few(tables), _remarks(primary),
     )  # fmt: skip
 
