@@ -66,6 +66,18 @@ def test_two_runs_are_paired_on_the_same_patients(run, baseline):
     assert values(_runs.read(baseline).claims()) == pytest.approx(other)  # as trained, not touched
 
 
+def test_claims_say_of_a_net_that_its_training_diverged(run, baseline):
+    record = json.loads((run / "training.json").read_text())
+    record["history"] |= {"diverged": True, "ended": "loss is not finite in step 3"}
+    (run / "training.json").write_text(json.dumps(record))
+    said = "training diverged: loss is not finite in step 3"
+    for source, name in ((run, "vit"), (run / "packed", "vit/packed")):
+        claims = netweight.evaluate(source, against=baseline, **MEASURED)
+        assert {c.subject for c in claims if said in c.note} == {name} != {c.subject for c in claims}
+        assert all(said in c.note for c in claims if c.subject == name)
+    assert all(said in c.note for c in netweight.evaluate(baseline, against=run, **MEASURED) if c.subject == "vit")
+
+
 def test_the_packed_net_is_worth_what_was_simulated(run):
     claims = netweight.evaluate(run / "packed", **MEASURED)
     assert values(claims, "vit") == {k: v for k, v in values(claims, "vit/packed").items() if k != "auprc_ratio"}

@@ -104,7 +104,11 @@ def test_equal_differences_have_no_interval_and_are_judged_by_signs():
     assert "a difference of +0.1 in every one of them" in words and "a is not told from b" in words
     six = paired("a", [0.1 * k + 0.1 for k in range(6)], "b", [0.1 * k for k in range(6)], measure="m")
     assert six.t_p is None and six.sign_flip_p == 2 / 64 and six.verdict == "better"
-    assert corrected([six, six])[0].verdict == "not told"  # 2 * 2 / 64 is above .05
+    both = corrected([six, six])[0]
+    assert both.verdict == "not told" and both.adjusted_t_p == 2 * 2 / 64
+    assert "Sign-flip test p = 0.0625, signed-rank test p = 0.0625, after Holm's correction over 2" in " ".join(
+        both.words().split()
+    )
     assert "a is better than b" in " ".join(six.words().split())
 
 

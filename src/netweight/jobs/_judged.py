@@ -57,8 +57,8 @@ def judged(
             command=command,
             progress=progress,
         )
-        for one in group:
-            made = one.run.noted(made)
+        for one in [*([reference] if reference else []), *group]:
+            made = one.run.noted(made, one.sha256)
         claims += [_with_terms(claim, data, reference, where.slices.note, where.overlap) for claim in made]
     if out is not None:
         write_claims(out, claims)

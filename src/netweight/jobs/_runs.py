@@ -66,11 +66,11 @@ class Run:
         """What was measured of it."""
         return read_claims(self.path / CLAIMS)
 
-    def noted(self, claims: Iterable[Claim]) -> list[Claim]:
-        """The claims, those about this net with what their reader should know of its training."""
+    def noted(self, claims: Iterable[Claim], sha256: str = "") -> list[Claim]:
+        """The claims, those about this net (or what it was packed to, of this hash) with what their reader should know of its training."""
         return [
             replace(claim, note="; ".join(filter(None, (claim.note, self.diverged))))
-            if claim.subject_sha256 == self.weights_sha256
+            if claim.subject_sha256 == (sha256 or self.weights_sha256)
             else claim
             for claim in claims
         ]

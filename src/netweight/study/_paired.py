@@ -38,7 +38,7 @@ Bounds = tuple[float | None, float | None]
 class Paired:
     """Means over n pairs; differences are value minus baseline, ratios value over baseline, in that order of (low, high).
 
-    ``adjusted_*`` are None until ``corrected`` has seen all ``comparisons``, and ``seeds_to_settle`` is for one alone till then. A bound
+    ``adjusted_*`` are None until ``corrected`` has seen all ``comparisons``; ``adjusted_t_p`` is that of ``deciding_p``, over one family; and ``seeds_to_settle`` is for one alone till then. A bound
     is None where the data do not bound it. ``overlap``: patients that judge over patients that train, where pairs are folds (``_pairs``).
     ``missing``: pairs that there should be besides, of which a side failed or has no such number. ``diverged``: pairs in which a training
     diverged, and was judged by the best weights it had, or those it began with.
@@ -77,10 +77,14 @@ class Paired:
         return None if self.seeds_to_settle is None else max(0, self.seeds_to_settle - self.n)
 
     @property
+    def deciding_p(self) -> float | None:
+        """Student's t, or the sign-flip test where all differences are alike; None for one pair."""
+        return self.sign_flip_p if self.t_p is None else self.t_p
+
+    @property
     def verdict(self) -> Literal["better", "worse", "not told"]:
         """By Student's t at 5 %, or the sign-flip test where all are alike, after Holm's correction where all comparisons are known."""
-        found = (self.adjusted_t_p, self.t_p, self.adjusted_sign_flip_p, self.sign_flip_p)
-        p = next((p for p in found if p is not None), None)
+        p = self.deciding_p if self.adjusted_t_p is None else self.adjusted_t_p
         if p is None or p >= 1 - LEVEL:
             return "not told"
         return "better" if (self.difference > 0) == (self.better == "higher") else "worse"
@@ -133,12 +137,12 @@ def paired(
 
 def corrected(rows: Sequence[Paired]) -> list[Paired]:
     """The rows with Holm's correction over all of them, for each of the three tests, and the seeds that would settle them so."""
-    count = sum(row.sign_flip_p is not None for row in rows)
-    names = ("wilcoxon_p", "sign_flip_p", "t_p")
-    adjusted = zip(*(corrected_p([getattr(row, name) for row in rows]) for name in names), strict=True)
+    count = sum(row.deciding_p is not None for row in rows)
+    families = {"wilcoxon_p": "wilcoxon_p", "sign_flip_p": "sign_flip_p", "t_p": "deciding_p"}
+    adjusted = zip(*(corrected_p([getattr(row, name) for row in rows]) for name in families.values()), strict=True)
     made = []
     for row, found in zip(rows, adjusted, strict=True):
-        by_name = {f"adjusted_{name}": p for name, p in zip(names, found, strict=True)}
+        by_name = {f"adjusted_{name}": p for name, p in zip(families, found, strict=True)}
         made.append(replace(row, **by_name, comparisons=max(1, count)))
         if row.d_z is not None:
             made[-1] = replace(made[-1], seeds_to_settle=_seeds(row.d_z, count, row.overlap))
@@ -211,7 +215,7 @@ def _test_sentence(row: Paired) -> str:
     after = f", after Holm's correction over {row.comparisons}" if known else ""
     least = min(1.0, row.comparisons * 2 / 2**row.n)
     few = f" {row.n} pairs cannot give the exact tests less than p = {least:.3g}." if least > 1 - LEVEL else ""
-    student = "" if t is None else f"Student's t p = {t:.3g}, "
+    student = "" if row.t_p is None else f"Student's t p = {t:.3g}, "
     folds = (
         " Student's t and the intervals allow for folds that train on the same patients, the others do not."
         if row.overlap
