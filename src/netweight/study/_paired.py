@@ -38,7 +38,8 @@ Bounds = tuple[float | None, float | None]
 class Paired:
     """Means over n pairs; differences are value minus baseline, ratios value over baseline, in that order of (low, high).
 
-    ``adjusted_*`` are None until ``corrected`` has seen all ``comparisons``; ``adjusted_t_p`` is that of ``deciding_p``, over one family; and ``seeds_to_settle`` is for one alone till then. A bound
+    ``adjusted_*`` are None until ``corrected`` has seen all ``comparisons``; ``adjusted_t_p`` is that of ``deciding_p``, over one family.
+    ``seeds_to_settle`` is for one comparison alone till then. A bound
     is None where the data do not bound it. ``overlap``: patients that judge over patients that train, where pairs are folds (``_pairs``).
     ``missing``: pairs that there should be besides, of which a side failed or has no such number. ``diverged``: pairs in which a training
     diverged, and was judged by the best weights it had, or those it began with.
