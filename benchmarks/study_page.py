@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from netweight import provenance
-from netweight.jobs._training_study import of_rows
+from netweight.jobs._training_findings import of_rows
 from netweight.study import Paired, Recovery, Study, load, settled
 
 Table = Mapping[str, Any]

@@ -10,7 +10,7 @@ from PIL import Image
 
 import netweight
 from netweight.errors import ExistsError, SettingsError
-from netweight.jobs._training_study import concluded, of_rows
+from netweight.jobs._training_findings import concluded, of_rows
 from netweight.study import OF_A_RUN, load
 
 GRID = {

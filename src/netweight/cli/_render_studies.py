@@ -12,7 +12,7 @@ from rich.text import Text
 from netweight.cli._parts import STYLE, interval, number, wrote
 
 if TYPE_CHECKING:
-    from netweight.jobs._training_study import TrainingFindings
+    from netweight.jobs._training_findings import TrainingFindings
     from netweight.jobs.study import Findings
     from netweight.study import Recovery
 

@@ -15,7 +15,7 @@ from netweight.errors import ExistsError, SettingsError
 from netweight.files import write_atomically
 from netweight.jobs import _cell, _training_study
 from netweight.jobs._study_tasks import CELLS, context_of, said_of, tasks_of
-from netweight.jobs._training_study import TrainingFindings
+from netweight.jobs._training_findings import TrainingFindings
 from netweight.progress import Progress, silent
 from netweight.study import Cell, Pool, Recovery, Study, Task, load, recovery, run, settled
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from netweight.artifact import Artifact
     from netweight.jobs._estimate import DryRun
     from netweight.jobs._runs import Run
-    from netweight.jobs._training_study import TrainingFindings
+    from netweight.jobs._training_findings import TrainingFindings
     from netweight.jobs.study import Findings
     from netweight.progress import Progress
     from netweight.recipe import Recipe
