@@ -102,7 +102,8 @@ def _page(plan: Study, given: argparse.Namespace, cells: Mapping[str, Mapping[st
     machines = sorted({cell["environment"]["cpu"] for cell in cells.values()})
     yield f"# {plan.name}: unfinished, {len(cells)} of {len(plan.cells)} cells"
     yield ""
-    yield f"`{given.plan.as_posix()}`; {' and '.join(machines)}, commit {' and '.join(commits)}. Nothing is concluded from part of it. To go on, restore them by the script of the present commit, then study by the code of that one:"
+    yield f"`{given.plan.as_posix()}`; {' and '.join(machines)}, commit {' and '.join(commits)}. Nothing is concluded from part of it."
+    yield "To go on, restore them by the script of the present commit, then study by the code of that one:"
     yield ""
     yield f"    python benchmarks/study_cells.py restore STUDY --record {given.record.as_posix()}"
     yield f"    netweight study {given.plan.as_posix()} --out STUDY --workers 2"
